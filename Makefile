@@ -1,0 +1,73 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+# The version is what git says about the checkout; nothing of the time or place
+# of the build goes in, so the same commit gives the same binary.
+VERSION = $(or $(patsubst v%,%,$(shell git describe --tags --dirty 2>/dev/null)),dev)
+REVISION = $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
+BRANCH = $(shell git symbolic-ref --quiet --short HEAD 2>/dev/null)
+BUILD_DATE = $(shell TZ=UTC git log -1 --date=format-local:%Y%m%d-%H:%M:%S --format=%cd 2>/dev/null)
+BUILD_USER = promagg
+
+FUZZTIME  ?= 60s
+BENCHARGS ?=
+
+version_pkg := github.com/prometheus/common/version
+ldflags = -X $(version_pkg).Version=$(VERSION) \
+          -X $(version_pkg).Revision=$(REVISION) \
+          -X $(version_pkg).Branch=$(BRANCH) \
+          -X $(version_pkg).BuildUser=$(BUILD_USER) \
+          -X $(version_pkg).BuildDate=$(BUILD_DATE)
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint fuzz bench bench-quick clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# Without cgo, so that the result does not depend on a C compiler being there.
+build: ## Build bin/promagg
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(ldflags)' -o bin/promagg ./cmd/promagg
+
+demo: ## Run gunicorn and promagg together until Ctrl-C, or for DEMO_SECONDS=N
+	@scripts/setup.sh demo
+	@$(MAKE) --no-print-directory build
+	@exec examples/gunicorn/demo.sh
+
+test: ## Install what the tests need, then run them all with the race detector
+	@scripts/setup.sh test
+	CGO_ENABLED=1 go test -race -timeout 20m ./...
+
+lint: ## Check formatting, go vet, staticcheck and the import rules
+	@unformatted=$$(gofmt -l .) || exit 1; \
+	if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:" $$unformatted >&2; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+	scripts/check-imports.sh
+
+# Go fuzzes one target of one package at a time. go test -list prints the
+# targets of a package and then "ok <package>".
+#
+# At the end of the time, go before 1.27 sometimes reports its own deadline as a
+# failure (https://go.dev/issue/75804). A real one comes with an input, or with
+# more to say than that.
+fuzz: ## Fuzz each target for FUZZTIME (60s)
+	@list=$$(go test -list '^Fuzz' ./...) || { echo "$$list" >&2; exit 1; }; \
+	log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+	awk '/^Fuzz/ { t[n++] = $$1 } $$1 == "ok" { for (i = 0; i < n; i++) print $$2, t[i]; n = 0 }' <<<"$$list" | \
+	while read -r pkg target; do \
+		echo "== $$pkg $$target"; \
+		if go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null 2>&1 | tee "$$log"; then continue; fi; \
+		grep -A1 -e '^--- FAIL: ' "$$log" | grep -qx '    context deadline exceeded' || exit 1; \
+		! grep -q 'Failing input written' "$$log" || exit 1; \
+		echo "(the time was up; not a failure)"; \
+	done
+
+bench: ## Run the benchmark
+	go run ./bench $(BENCHARGS)
+
+bench-quick: ## Run a short form of the benchmark
+	go run ./bench -quick $(BENCHARGS)
+
+clean: ## Remove what was built
+	rm -rf bin dist

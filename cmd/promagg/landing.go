@@ -1,0 +1,62 @@
+package main
+
+import (
+	"bytes"
+	"html/template"
+	"net/http"
+
+	"github.com/prometheus/common/version"
+
+	"github.com/promagg/promagg/internal/multiproc"
+)
+
+var landing = template.Must(template.New("landing").Parse(`<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>promagg</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 42rem; padding: 0 1rem; color: #222; background: #fff }
+table { border-collapse: collapse; margin: 1rem 0 }
+th { text-align: left; font-weight: normal; padding-right: 2rem; color: #555 }
+td { text-align: right; font-variant-numeric: tabular-nums }
+a { color: #a33a1a }
+@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } th { color: #aaa } a { color: #ff9a76 } }
+</style>
+</head>
+<body>
+<h1>promagg</h1>
+<p>The metrics of all workers of one application, merged. Version {{.Version}}.</p>
+<ul>
+<li><a href="{{.Path}}">Metrics</a></li>
+<li><a href="/-/healthy">Health</a></li>
+<li><a href="/-/ready">Readiness</a></li>
+</ul>
+<table>
+<tr><th>Value files of living writers</th><td>{{.Stats.Alive}}</td></tr>
+<tr><th>Value files of dead writers</th><td>{{.Stats.Dead}}</td></tr>
+<tr><th>Damaged files</th><td>{{.Stats.Corrupt}}</td></tr>
+<tr><th>Entries</th><td>{{.Stats.Entries}}</td></tr>
+<tr><th>Series</th><td>{{.Stats.Series}}</td></tr>
+</table>
+</body>
+</html>
+`))
+
+// landingPage tells a person who found the port where everything is.
+func landingPage(metrics string, dir *multiproc.Dir) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		var b bytes.Buffer
+		err := landing.Execute(&b, struct {
+			Path, Version string
+			Stats         multiproc.Stats
+		}{metrics, version.Version, dir.Stats()})
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(b.Bytes()) // an error is the client's, who has gone
+	})
+}

@@ -1,0 +1,90 @@
+// Command promagg merges the value files that pre-forked workers write and
+// serves the one exposition that Prometheus scrapes.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/promagg/promagg/internal/mmapfile"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), mmapfile.StopSignals()...)
+	defer stop()
+	os.Exit(exitCode(run(ctx, os.Args[1:], os.Stdout, os.Stderr), os.Stderr))
+}
+
+// run executes one command line.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return root.ExecuteContext(ctx)
+}
+
+// usageError is a command line that can't be understood; it exits with 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// errSilent is returned by a command that has said all there is to say and
+// exits with 1.
+var errSilent = errors.New("")
+
+// exitCode reports an error in one line and returns the exit status for it: 0,
+// 2 for a wrong command line, 1 for all else.
+func exitCode(err error, stderr io.Writer) int {
+	if err == nil {
+		return 0
+	}
+	if !errors.Is(err, errSilent) {
+		fmt.Fprintf(stderr, "promagg: error: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	if errors.As(err, new(usageError)) {
+		return 2
+	}
+	return 1
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "promagg",
+		Short: "Merge the metrics of pre-forked workers into one exposition",
+		Long: `promagg reads the value files that the workers of a pre-forked server write into
+their multiprocess directory, merges them, and serves one exposition to Prometheus.
+
+Start it beside the server, with the same PROMETHEUS_MULTIPROC_DIR:
+
+    promagg serve --dir /run/myapp/metrics`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
+	})
+	root.AddCommand(newServe(), newMerge(), newInspect(), newClean(), newVersion())
+	return root
+}
+
+// noArgs refuses arguments, unknown commands among them.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	what := "argument"
+	if cmd.HasSubCommands() {
+		what = "command"
+	}
+	return usageError{fmt.Errorf("unknown %s %q (see %s --help)", what, args[0], cmd.CommandPath())}
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/promagg/promagg/internal/expose"
+	"github.com/promagg/promagg/internal/multiproc"
+)
+
+func newMerge() *cobra.Command {
+	var (
+		dir    string
+		probe  probeFlag
+		format string
+		names  []string
+		strict bool
+	)
+	cmd := &cobra.Command{
+		Use:   "merge",
+		Short: "Print the merged exposition of a directory once",
+		Long: `merge prints on standard output what serve would answer to one scrape. Damaged
+files are named on standard error; what stands before the damage is printed.`,
+		Example: `  promagg merge --dir /run/myapp/metrics
+  promagg merge --dir ./saved --liveness off --name http_requests`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			formats := map[string]expose.Format{"text": expose.Text, "openmetrics": expose.OpenMetrics}
+			f, ok := formats[format]
+			if !ok {
+				return usageError{fmt.Errorf("--format: want text or openmetrics, got %q", format)}
+			}
+			path, err := existingDirectory(dir)
+			if err != nil {
+				return err
+			}
+			d := multiproc.Open(multiproc.Options{Path: path, Liveness: probe.Probe})
+			defer d.Close()
+			snapshot, err := d.Snapshot(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if _, err := cmd.OutOrStdout().Write(expose.Append(nil, f, snapshot, names)); err != nil {
+				return err
+			}
+			damaged := d.Damaged()
+			for _, name := range slices.Sorted(maps.Keys(damaged)) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "promagg: warning: %s: %s\n", name, damaged[name])
+			}
+			if strict && len(damaged) > 0 {
+				return fmt.Errorf("%d damaged files in %s: inspect them with promagg inspect", len(damaged), path)
+			}
+			return nil
+		},
+	}
+	addDirFlag(cmd, &dir)
+	addLivenessFlag(cmd, &probe)
+	cmd.Flags().StringVar(&format, "format", "text", "exposition format: text or openmetrics")
+	cmd.Flags().StringArrayVar(&names, "name", nil, "print only the family or sample of this name; may be given more than once")
+	cmd.Flags().BoolVar(&strict, "strict", false, "exit with 1 if a file is damaged")
+	return cmd
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/promslog"
+	"github.com/spf13/cobra"
+
+	"github.com/promagg/promagg/internal/expose"
+	"github.com/promagg/promagg/internal/multiproc"
+)
+
+// serveFlags are the settings of serve.
+type serveFlags struct {
+	dir        string
+	probe      probeFlag
+	address    string
+	path       string
+	noOwn      bool
+	level      levelFlag
+	format     formatFlag
+	shutdownIn time.Duration
+}
+
+func newServe() *cobra.Command {
+	f := serveFlags{shutdownIn: 30 * time.Second}
+	f.level.Level, f.format.Format = promslog.NewLevel(), promslog.NewFormat()
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Watch a directory and serve its merged metrics",
+		Long: `serve watches the multiprocess directory and answers each scrape with the merged
+metrics of all workers. The directory need not exist yet. SIGTERM and SIGINT let
+running scrapes finish.`,
+		Example: `  promagg serve --dir /run/myapp/metrics
+  PROMETHEUS_MULTIPROC_DIR=/run/myapp/metrics promagg serve --web.listen-address 127.0.0.1:9917`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !strings.HasPrefix(f.path, "/") || f.path == "/" || strings.HasPrefix(f.path, "/-/") {
+				return usageError{fmt.Errorf("--web.telemetry-path: want a path such as /metrics, got %q", f.path)}
+			}
+			dir, err := directory(f.dir)
+			if err != nil {
+				return err
+			}
+			log := promslog.New(&promslog.Config{Level: f.level.Level, Format: f.format.Format, Writer: cmd.ErrOrStderr()})
+			return f.serve(cmd.Context(), dir, log)
+		},
+	}
+	addDirFlag(cmd, &f.dir)
+	addLivenessFlag(cmd, &f.probe)
+	cmd.Flags().StringVar(&f.address, "web.listen-address", ":9917", "address to listen on")
+	cmd.Flags().StringVar(&f.path, "web.telemetry-path", "/metrics", "path under which the merged metrics are served")
+	cmd.Flags().BoolVar(&f.noOwn, "web.disable-exporter-metrics", false, "leave out the metrics of promagg itself (promagg_*)")
+	cmd.Flags().Var(&f.level, "log.level", "least severe messages to log: debug, info, warn or error")
+	cmd.Flags().Var(&f.format, "log.format", "format of log messages: logfmt or json")
+	return cmd
+}
+
+// serve binds the address, looks at the directory, and serves until ctx ends.
+func (f *serveFlags) serve(ctx context.Context, path string, log *slog.Logger) error {
+	l, err := net.Listen("tcp", f.address)
+	if err != nil {
+		return fmt.Errorf("%w: choose another address with --web.listen-address", err)
+	}
+	dir := multiproc.Open(multiproc.Options{Path: path, Liveness: f.probe.Probe, Logger: log})
+	defer dir.Close()
+	server := &http.Server{
+		Handler:           f.handler(dir),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      2 * time.Minute,
+		IdleTimeout:       5 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	// Background work ends before the directory is closed.
+	watching, stopWatching := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	background.Go(func() { dir.Run(watching) })
+	defer background.Wait()
+	defer stopWatching()
+
+	log.Info("listening", "address", l.Addr().String(), "path", f.path, "dir", path)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("stopping")
+	finish, cancel := context.WithTimeout(context.Background(), f.shutdownIn)
+	defer cancel()
+	if err := server.Shutdown(finish); err != nil {
+		return errors.Join(fmt.Errorf("scrapes did not end in %s: %w", f.shutdownIn, err), server.Close())
+	}
+	return nil
+}
+
+// handler routes requests.
+func (f *serveFlags) handler(dir *multiproc.Dir) http.Handler {
+	var own prometheus.Gatherer
+	if !f.noOwn {
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(newCollector(dir))
+		own = registry
+	}
+	mux := http.NewServeMux()
+	mux.Handle(f.path, expose.NewHandler(dir, own))
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
+		if behind := dir.Behind(); behind > stuckAfter {
+			http.Error(w, fmt.Sprintf("the directory was last looked at %s ago", behind.Round(time.Second)), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "promagg is healthy.")
+	})
+	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if !dir.Ready() {
+			http.Error(w, "the directory has not been looked at yet", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "promagg is ready.")
+	})
+	mux.Handle("GET /{$}", landingPage(f.path, dir))
+	return mux
+}
+
+// stuckAfter is how long the directory may go unseen before promagg counts as
+// unhealthy: several rescans.
+const stuckAfter = 30 * time.Second

@@ -1,0 +1,181 @@
+package multiproc
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/promagg/promagg/internal/merge"
+	"github.com/promagg/promagg/internal/mmapfile"
+)
+
+// Options are the settings of a directory. All but Path may be zero.
+type Options struct {
+	Path     string           // the directory; need not exist yet
+	Liveness mmapfile.Probe   // how to tell whether a writer is alive
+	Logger   *slog.Logger     // default: none
+	Rescan   time.Duration    // how often to look without being told; default 5 s
+	Now      func() time.Time // default time.Now
+}
+
+// Dir is a watched directory. Its methods are safe for concurrent use.
+type Dir struct {
+	opts Options
+	log  *slog.Logger
+
+	// next is the snapshot that callers may still join; nextMu protects it and
+	// is taken inside mu, never around it.
+	nextMu sync.Mutex
+	next   *flight
+
+	synced atomic.Pointer[time.Time] // end of the last sync
+
+	// mu protects all below. It is held during a snapshot or a sync, across the
+	// system calls that look at the directory.
+	mu       sync.Mutex
+	index    *merge.Index
+	files    map[string]*file // by name
+	seen     sighting
+	stats    Stats // what is counted since the start; the rest is counted when asked for
+	unprobed bool  // it was logged that probes don't work
+	closed   bool
+}
+
+// flight is one snapshot that several callers wait for.
+type flight struct {
+	done     chan struct{}
+	snapshot *merge.Snapshot
+}
+
+// Stats counts what a directory holds and what went wrong with it.
+type Stats struct {
+	Files   int // value files that count, damaged ones included
+	Alive   int // of these, with a writer that is alive or not known to be dead
+	Dead    int // with a writer that is dead
+	Corrupt int // that can't be read, or not to their end
+	Ignored int // directory entries that are no value files
+	Bytes   int64
+	Entries int
+	Series  int
+	Dropped map[merge.Reason]uint64 // entries that can't be served, since the start
+	Damages uint64                  // times that a file was found damaged, since the start
+	Scans   uint64                  // times that the whole directory was listed, since the start
+	// Conflicts counts the families on which writers disagreed at the last snapshot.
+	Conflicts map[merge.ConflictKind]int
+	Watching  bool // whether the kernel tells of new files; else rescans find them
+}
+
+// Open returns a directory that has not been looked at yet.
+func Open(opts Options) *Dir {
+	opts.Rescan = cmp.Or(opts.Rescan, 5*time.Second)
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Dir{
+		opts:  opts,
+		log:   opts.Logger.With("dir", opts.Path),
+		index: merge.New(),
+		files: make(map[string]*file),
+	}
+}
+
+// Snapshot merges all files as they are at some instant after the call. Callers
+// that come while a snapshot is being made share the next one. The error is
+// ctx's; the snapshot of a directory that does not exist is empty.
+func (d *Dir) Snapshot(ctx context.Context) (*merge.Snapshot, error) {
+	d.nextMu.Lock()
+	f := d.next
+	lead := f == nil
+	if lead {
+		f = &flight{done: make(chan struct{})}
+		d.next = f
+	}
+	d.nextMu.Unlock()
+	if lead {
+		d.fly(f)
+	}
+	select {
+	case <-f.done:
+		return f.snapshot, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// fly makes the snapshot that the callers of f wait for.
+func (d *Dir) fly(f *flight) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer close(f.done)
+	// Who comes from here on may have seen a file that we are about to miss.
+	d.nextMu.Lock()
+	d.next = nil
+	d.nextMu.Unlock()
+	d.syncLocked(false)
+	var faulted []*merge.Part
+	f.snapshot, faulted = d.index.Snapshot()
+	for _, p := range faulted {
+		d.faultedLocked(p)
+	}
+	d.stats.Conflicts = make(map[merge.ConflictKind]int)
+	for _, c := range f.snapshot.Conflicts {
+		d.stats.Conflicts[c.Kind]++
+	}
+}
+
+// Sync looks at the directory without making a snapshot: all of it if full,
+// else only if there may be news.
+func (d *Dir) Sync(full bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.syncLocked(full)
+}
+
+// Ready reports whether the directory has been looked at for the first time.
+func (d *Dir) Ready() bool { return d.synced.Load() != nil }
+
+// Behind returns how long ago the directory was last looked at, 0 before the
+// first time. [Dir.Run] keeps it below twice the rescan interval; it grows where
+// the filesystem hangs.
+func (d *Dir) Behind() time.Duration {
+	last := d.synced.Load()
+	if last == nil {
+		return 0
+	}
+	return d.opts.Now().Sub(*last)
+}
+
+// Stats counts what the directory held when it was last looked at.
+func (d *Dir) Stats() Stats {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.statsLocked()
+}
+
+// Close forgets all files. Snapshots that were made before stay good.
+func (d *Dir) Close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	d.dropAllLocked()
+}
+
+// Damaged returns the files that can't be read, or not to their end, and why,
+// as of the last look.
+func (d *Dir) Damaged() map[string]string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	damaged := make(map[string]string)
+	for base, f := range d.files {
+		if f.damage != "" {
+			damaged[base] = f.damage
+		}
+	}
+	return damaged
+}

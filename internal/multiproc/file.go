@@ -1,0 +1,167 @@
+package multiproc
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/promagg/promagg/internal/merge"
+	"github.com/promagg/promagg/internal/mmapfile"
+)
+
+// file is one value file of a directory. It is the Dir's, under its lock.
+type file struct {
+	base    string
+	name    mmapfile.Name
+	id      mmapfile.FileID
+	f       *mmapfile.File // nil where it could not be opened
+	part    *merge.Part    // nil while its values do not count
+	verdict mmapfile.Verdict
+	damage  string // what was logged of its damage; empty while it is sound
+	dropped bool   // a dropped entry was logged
+	scan    uint64 // the scan that saw it last
+}
+
+// openLocked opens a file that was found in the directory, or takes note of why
+// it can't be. It returns nil for one that is gone again.
+func (d *Dir) openLocked(f *file, info fs.FileInfo) *file {
+	f.id = mmapfile.ID(info)
+	if !info.Mode().IsRegular() {
+		// Not even opened: that alone may do something to a device.
+		d.damagedLocked(f, mmapfile.ErrNotRegular)
+		return f
+	}
+	if ok := d.reopenLocked(f); ok {
+		d.probeLocked(f)
+	} else if f.damage == "" {
+		return nil
+	}
+	return f
+}
+
+// closeLocked forgets a file and its values.
+func (d *Dir) closeLocked(f *file) {
+	d.uncountLocked(f)
+	if f.f != nil {
+		if err := f.f.Close(); err != nil {
+			d.log.Warn("closing a value file failed", "file", f.base, "err", err)
+		}
+		f.f = nil
+	}
+}
+
+func (d *Dir) uncountLocked(f *file) {
+	if f.part != nil {
+		d.index.Remove(f.part)
+		f.part = nil
+	}
+}
+
+// counts reports whether the file's values count: all do but those of a live
+// gauge whose writer is dead.
+func (f *file) counts() bool {
+	return f.verdict.State != mmapfile.Dead || !f.name.Mode.Live()
+}
+
+// probeLocked asks whether the file's writer is alive and takes a live gauge's
+// values in or out accordingly.
+func (d *Dir) probeLocked(f *file) {
+	was := f.verdict
+	f.verdict = f.f.Probe(d.opts.Liveness)
+	if f.verdict.State != was.State {
+		d.log.Debug("writer", "file", f.base, "state", f.verdict.State, "by", f.verdict.By)
+	}
+	if f.verdict.Err != nil && !d.unprobed {
+		d.unprobed = true
+		d.log.Warn("can't tell whether writers are alive: their live gauges are served as long as their files exist",
+			"file", f.base, "err", f.verdict.Err, "hint", "run promagg as the owner of the files or with CAP_LEASE, or set --liveness=off")
+	}
+	switch {
+	case !f.counts():
+		d.uncountLocked(f)
+	case f.part == nil:
+		if was.State == mmapfile.Dead {
+			// A new process has taken up the file: all its entries are new to us.
+			verdict := f.verdict
+			if !d.reopenLocked(f) {
+				return
+			}
+			f.verdict = verdict
+		}
+		f.part = d.index.Add(f.name)
+		d.walkLocked(f)
+	}
+}
+
+// reopenLocked opens a file from the start again, without its values.
+func (d *Dir) reopenLocked(f *file) bool {
+	d.closeLocked(f)
+	opened, err := mmapfile.OpenFile(filepath.Join(d.opts.Path, f.base))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			d.damagedLocked(f, err)
+		}
+		return false
+	}
+	f.f, f.id, f.verdict = opened, opened.ID(), mmapfile.Verdict{}
+	return true
+}
+
+// walkLocked indexes the entries of a counted file that are new.
+func (d *Dir) walkLocked(f *file) {
+	err := f.f.Walk(func(e mmapfile.Entry) error {
+		dropped, reason, err := f.part.Add(e)
+		if dropped && !f.dropped {
+			f.dropped = true
+			d.log.Warn("entries that no exposition can hold are left out", "file", f.base, "reason", reason, "key", string(e.Key))
+		}
+		return err
+	})
+	f.part.Map(f.f.Bytes(), f.f.Layout())
+	switch {
+	case errors.Is(err, mmapfile.ErrReset):
+		d.damagedLocked(f, err)
+		if d.reopenLocked(f) {
+			f.part = d.index.Add(f.name)
+			f.part.Map(f.f.Bytes(), f.f.Layout())
+			// Walked at the next sync: a file that is written anew as fast as
+			// we look must not hold us.
+		}
+	case err != nil:
+		d.damagedLocked(f, err)
+	default:
+		f.damage = ""
+	}
+}
+
+// damagedLocked notes that a file can't be read, or not to its end. The same
+// damage is logged once.
+func (d *Dir) damagedLocked(f *file, err error) {
+	if f.damage == err.Error() {
+		return
+	}
+	f.damage = err.Error()
+	d.stats.Damages++
+	d.log.Warn("damaged value file: what stands before the damage is served", "file", f.base, "err", err)
+}
+
+// faultedLocked takes care of a file that lost pages while it was merged.
+func (d *Dir) faultedLocked(p *merge.Part) {
+	for _, f := range d.files {
+		if f.part == p {
+			d.damagedLocked(f, mmapfile.ErrFault)
+			d.resizeLocked(f)
+			return
+		}
+	}
+}
+
+// resizeLocked maps a file as it is now.
+func (d *Dir) resizeLocked(f *file) {
+	if err := f.f.Resize(); err != nil {
+		d.damagedLocked(f, err)
+	}
+	if f.part != nil {
+		f.part.Map(f.f.Bytes(), f.f.Layout())
+	}
+}

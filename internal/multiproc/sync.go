@@ -1,0 +1,187 @@
+package multiproc
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/promagg/promagg/internal/merge"
+	"github.com/promagg/promagg/internal/mmapfile"
+)
+
+// sighting is what was seen of the directory itself when it was last listed.
+type sighting struct {
+	id       mmapfile.FileID
+	exists   bool
+	modified time.Time // when an entry was last added, removed or renamed
+	listed   time.Time // when the listing began
+	stale    bool      // list it again in any case
+	missing  bool      // its absence was logged
+}
+
+// mtimeGrain is more than any filesystem's modification times are apart, those
+// with a grain of a second or two included. A listing that began less than this
+// after a modification may have missed another one with the same time.
+const mtimeGrain = 2 * time.Second
+
+// syncLocked brings files up to date: those there are, the entries they hold,
+// and who is alive as far as values depend on it. With full it looks at
+// everything, even without a sign of news.
+func (d *Dir) syncLocked(full bool) {
+	if d.closed {
+		return
+	}
+	now := d.opts.Now()
+	defer func() {
+		end := d.opts.Now()
+		d.synced.Store(&end)
+	}()
+	info, err := os.Stat(d.opts.Path)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "open", Path: d.opts.Path, Err: errors.New("not a directory")}
+	}
+	if err != nil {
+		d.goneLocked(err)
+		return
+	}
+	id := mmapfile.ID(info)
+	if !d.seen.exists || d.seen.id != id {
+		if d.seen.exists {
+			d.log.Info("the directory was replaced")
+		} else if d.seen.missing {
+			d.log.Info("the directory is there now")
+		}
+		d.dropAllLocked()
+		d.seen = sighting{id: id, exists: true, stale: true}
+	}
+	modified := info.ModTime()
+	if full || d.seen.stale || !modified.Equal(d.seen.modified) || d.seen.listed.Sub(modified) < mtimeGrain {
+		d.seen.modified, d.seen.listed = modified, now
+		d.seen.stale = !d.scanLocked()
+	}
+	for _, f := range d.files {
+		switch {
+		case f.f == nil:
+		case full || f.name.Mode.Live():
+			d.probeLocked(f)
+		}
+		if f.part != nil {
+			d.walkLocked(f)
+		}
+	}
+}
+
+// goneLocked handles a directory that is not there, or no longer.
+func (d *Dir) goneLocked(err error) {
+	if !d.seen.missing {
+		d.log.Warn("the directory can't be read; it is looked for until it is there", "err", err)
+	}
+	d.dropAllLocked()
+	d.seen = sighting{missing: true}
+}
+
+func (d *Dir) dropAllLocked() {
+	for _, f := range d.files {
+		d.closeLocked(f)
+	}
+	clear(d.files)
+}
+
+// scanLocked lists the directory and opens what is new. It reports false where
+// the listing is not to be relied on.
+func (d *Dir) scanLocked() bool {
+	d.stats.Scans++
+	d.stats.Ignored = 0
+	dir, err := os.Open(d.opts.Path)
+	if err != nil {
+		d.log.Warn("listing the directory failed", "err", err)
+		return false
+	}
+	defer dir.Close()
+	complete := true
+	for complete {
+		entries, err := dir.ReadDir(1024)
+		for _, e := range entries {
+			d.listedLocked(e)
+		}
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			d.log.Warn("listing the directory failed", "err", err)
+			complete = false
+		}
+	}
+	if complete {
+		for base, f := range d.files {
+			if f.scan != d.stats.Scans {
+				d.closeLocked(f)
+				delete(d.files, base)
+			}
+		}
+	}
+	return complete
+}
+
+// listedLocked looks at one directory entry.
+func (d *Dir) listedLocked(e fs.DirEntry) {
+	name, ok := mmapfile.ParseName(e.Name())
+	if !ok {
+		d.stats.Ignored++
+		return
+	}
+	info, err := e.Info()
+	if err != nil {
+		return // gone since it was listed
+	}
+	f := d.files[e.Name()]
+	if f == nil || f.f == nil || f.id != mmapfile.ID(info) {
+		fresh := &file{base: e.Name(), name: name}
+		if f != nil {
+			d.closeLocked(f)
+			if f.id == mmapfile.ID(info) {
+				fresh.damage = f.damage // so that the same is not logged again
+			}
+		}
+		f = d.openLocked(fresh, info)
+	} else if info.Size() < int64(len(f.f.Bytes())) {
+		d.resizeLocked(f)
+	}
+	if f == nil {
+		delete(d.files, e.Name())
+		return
+	}
+	f.scan = d.stats.Scans
+	d.files[e.Name()] = f
+}
+
+// statsLocked counts what there is.
+func (d *Dir) statsLocked() Stats {
+	s := d.stats
+	s.Files = len(d.files)
+	s.Series = d.index.Series()
+	s.Dropped = make(map[merge.Reason]uint64)
+	for _, r := range merge.Reasons() {
+		s.Dropped[r] = d.index.Dropped(r)
+	}
+	for _, f := range d.files {
+		if f.damage != "" {
+			s.Corrupt++
+		}
+		if f.f == nil {
+			continue
+		}
+		s.Bytes += int64(len(f.f.Bytes()))
+		if f.verdict.State == mmapfile.Dead {
+			s.Dead++
+		} else {
+			s.Alive++
+		}
+		if f.part != nil {
+			s.Entries += f.part.Entries()
+		}
+	}
+	return s
+}

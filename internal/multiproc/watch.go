@@ -1,0 +1,145 @@
+package multiproc
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/promagg/promagg/internal/mmapfile"
+)
+
+// settle is how long new files are waited for after the first of a burst, so
+// that a fleet of starting workers costs a few listings, not one per file.
+const settle = 20 * time.Millisecond
+
+// Run keeps the directory's index warm until ctx ends: it looks at new files as
+// the kernel tells of them, and at everything once per rescan interval, which is
+// all there is where the kernel can't tell. A snapshot does not rely on it.
+func (d *Dir) Run(ctx context.Context) {
+	w := &watch{d: d}
+	defer w.close()
+	rescan := time.NewTicker(d.opts.Rescan)
+	defer rescan.Stop()
+	burst := time.NewTimer(0)
+	defer burst.Stop()
+	full := true
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-rescan.C:
+			d.Sync(true)
+			w.follow()
+		case <-burst.C:
+			d.Sync(full)
+			full = false
+			w.follow()
+		case _, ok := <-w.events():
+			if !ok {
+				w.close()
+			}
+			burst.Reset(settle)
+		case err := <-w.errors():
+			if errors.Is(err, fsnotify.ErrEventOverflow) {
+				d.log.Debug("the kernel dropped events; listing the directory")
+			} else {
+				w.fail(err)
+			}
+			full = true
+			burst.Reset(settle)
+		}
+	}
+}
+
+// watch is the kernel's watch on a directory. One goroutine owns it.
+type watch struct {
+	d  *Dir
+	w  *fsnotify.Watcher // nil without a watch
+	id mmapfile.FileID   // of the directory that is watched
+	// failure is what was logged of a watch that can't be had.
+	failure string
+}
+
+func (w *watch) events() <-chan fsnotify.Event {
+	if w.w == nil {
+		return nil
+	}
+	return w.w.Events
+}
+
+func (w *watch) errors() <-chan error {
+	if w.w == nil {
+		return nil
+	}
+	return w.w.Errors
+}
+
+// follow watches the directory that the last sync saw, if it is not the one
+// that is watched already.
+func (w *watch) follow() {
+	id, ok := w.d.sighted()
+	if ok && w.w != nil && w.id == id {
+		return
+	}
+	w.close()
+	if !ok {
+		return
+	}
+	var err error
+	if w.w, err = fsnotify.NewWatcher(); err != nil {
+		w.fail(err)
+		return
+	}
+	if err := w.w.Add(w.d.opts.Path); err != nil {
+		w.fail(err)
+		return
+	}
+	// What is watched is what has the name now, which need not be what was seen.
+	info, err := os.Stat(w.d.opts.Path)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	w.id = mmapfile.ID(info)
+	w.failure = ""
+	w.d.watching(true)
+	// A file that came before the watch was there has no event.
+	w.d.Sync(false)
+}
+
+// fail goes on without a watch until the next rescan.
+func (w *watch) fail(err error) {
+	if w.failure != err.Error() && !errors.Is(err, os.ErrNotExist) {
+		w.failure = err.Error()
+		w.d.log.Warn("the kernel can't watch the directory; listing it instead", "err", err,
+			"interval", w.d.opts.Rescan, "hint", "raise fs.inotify.max_user_watches or max_user_instances")
+	}
+	w.close()
+}
+
+func (w *watch) close() {
+	if w.w == nil {
+		return
+	}
+	if err := w.w.Close(); err != nil {
+		w.d.log.Debug("closing the watch failed", "err", err)
+	}
+	w.w = nil
+	w.d.watching(false)
+}
+
+// sighted returns the directory that was last seen under the path.
+func (d *Dir) sighted() (id mmapfile.FileID, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.seen.id, d.seen.exists
+}
+
+func (d *Dir) watching(yes bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stats.Watching = yes
+}
