@@ -56,10 +56,12 @@ direction() {
     echo 'cmd is imported by nobody'
     return
   fi
-  if within "$to" internal/testpeer && ! within "$from" internal/testpeer; then
-    echo 'test support is for tests only'
-    return
-  fi
+  for p in internal/fixture internal/testpeer; do
+    if within "$to" "$p" && ! within "$from" "$p"; then
+      echo 'test support is for tests only'
+      return
+    fi
+  done
   case $from in
     internal/mmapfile | internal/mmapfile/*) allowed='' ;;
     internal/merge | internal/merge/*) allowed='internal/mmapfile' ;;

@@ -108,6 +108,9 @@ func (w *Walker) walkFirst(data []byte, used int64, entry func(Entry) error) err
 		}
 		w.first = true
 	}
+	if used > int64(len(data)) {
+		return cutOff(data, used, next)
+	}
 	return corrupt(next, ErrEntry, "neither layout fits what follows")
 }
 

@@ -1,0 +1,127 @@
+package mmapfile
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+func TestProbeLease(t *testing.T) {
+	for _, dir := range []string{t.TempDir(), shm(t)} {
+		path := filepath.Join(dir, "counter_1.db")
+		probe := func(what string, want State) {
+			t.Helper()
+			f, err := OpenFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			for _, p := range []Probe{ProbeAuto, ProbeLease} {
+				if v := f.Probe(p); v.State != want || v.By != ProbeLease || v.Err != nil {
+					t.Errorf("%s: %v by %v says %v, %v, want %v", path, what, p, v.State, v.Err, want)
+				}
+			}
+			if v := f.Probe(ProbeOff); v.State != Alive || v.By != ProbeOff {
+				t.Errorf("%s: probe off says %v", what, v.State)
+			}
+		}
+		w, err := Create(path, ValueOnly, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		probe("open and mapped", Alive)
+		// What counts is whether anyone can write: the mapping alone will do.
+		if err := w.f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		probe("mapped, descriptor closed", Alive)
+		w.Close()
+		probe("closed", Dead)
+		reader, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		probe("open for reading", Dead)
+		reader.Close()
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		probe("open for writing", Alive)
+		f.Close()
+		probe("closed again", Dead)
+	}
+}
+
+func shm(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "promagg-test-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// TestProbeRefused: where the kernel has no leases the answer is unknown, never
+// dead. A device stands for a filesystem without them.
+func TestProbeRefused(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &File{path: os.DevNull, f: null}
+	defer f.Close()
+	if v := f.Probe(ProbeAuto); v.State != Unknown || v.Err == nil {
+		t.Errorf("a file without leases is %v, %v", v.State, v.Err)
+	}
+}
+
+// TestProbeUnprivileged looks as nobody at a file that root owns.
+func TestProbeUnprivileged(t *testing.T) {
+	const asNobody = "PROMAGG_TEST_PROBE"
+	if path := os.Getenv(asNobody); path != "" {
+		f, err := OpenFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if v := f.Probe(ProbeAuto); v.State != Unknown || v.Err == nil {
+			t.Errorf("another user's file is %v, %v", v.State, v.Err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become somebody else")
+	}
+	dir := shm(t)
+	path := filepath.Join(dir, "counter_1.db")
+	binary := filepath.Join(dir, "test")
+	test, err := os.ReadFile("/proc/self/exe")
+	if err == nil {
+		err = errors.Join(os.WriteFile(binary, test, 0o755), os.WriteFile(path, goldenValueOnly, 0o644), os.Chmod(dir, 0o755))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary, "-test.run=^TestProbeUnprivileged$", "-test.v")
+	cmd.Env = append(os.Environ(), asNobody+"="+path)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestParseProbe(t *testing.T) {
+	for _, p := range []Probe{ProbeAuto, ProbeLease, ProbeOff} {
+		if got, err := ParseProbe(p.String()); err != nil || got != p {
+			t.Errorf("ParseProbe(%q) = %v, %v", p, got, err)
+		}
+	}
+	if _, err := ParseProbe("pidfile"); err == nil {
+		t.Error(`ParseProbe("pidfile") gives no error`)
+	}
+}
