@@ -180,7 +180,11 @@ func (e *encoder) histogram(f *merge.Family, values []float64, only []string) {
 	}
 }
 
+// bucket appends a histogram's bucket line, unless the value is absent.
 func (e *encoder) bucket(name string, labels merge.Labels, le string, v float64) {
+	if merge.Absent(v) {
+		return
+	}
 	b := append(e.dst, name...)
 	b = append(b, '{')
 	if labels != "" {

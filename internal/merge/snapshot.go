@@ -208,6 +208,8 @@ func cumulate(v []float64) {
 		if !Absent(b) {
 			total += b
 			fed = true
+		} else if i < len(buckets)-1 {
+			continue
 		}
 		buckets[i] = total
 	}

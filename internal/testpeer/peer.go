@@ -1,0 +1,125 @@
+// Package testpeer is for tests that run promagg beside other people's
+// programs. Its one job is to find such a program (a peer), to run it, and to
+// leave nothing of it behind.
+//
+// A peer that is missing skips the test on a developer's machine and fails it
+// where the environment says CI=true: a skip there would be seen by nobody.
+//
+// The package has no need of syscall: processes get sessions and signals from
+// setsid(1) and kill(1), which every Linux system has.
+package testpeer
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Peer is a program, or an interpreter together with the modules a test needs
+// of it.
+type Peer struct {
+	name       string
+	candidates []string // tried in turn; a name without a slash is looked up in PATH
+	probe      []string // arguments with which the right one exits 0
+
+	once sync.Once
+	path string
+	err  error
+}
+
+// The system's own interpreters come before PATH, which may well put one first
+// that has none of the modules.
+var (
+	// Python is an interpreter with the prometheus_client module.
+	Python = &Peer{
+		name:       "python3 with prometheus_client",
+		candidates: []string{"/usr/bin/python3", "python3"},
+		probe:      []string{"-c", "import prometheus_client.multiprocess"},
+	}
+	// Gunicorn is a Python interpreter that runs gunicorn (-m gunicorn), with
+	// Flask and prometheus_client to serve.
+	Gunicorn = &Peer{
+		name:       "python3 with gunicorn, flask and prometheus_client",
+		candidates: []string{"/usr/bin/python3", "python3"},
+		probe:      []string{"-c", "import gunicorn, flask, prometheus_client.multiprocess"},
+	}
+	// Ruby is an interpreter with prometheus-client-mmap.
+	Ruby = &Peer{
+		name:       "ruby with prometheus-client-mmap",
+		candidates: []string{"/usr/bin/ruby", "ruby"},
+		probe:      []string{"-e", "require 'prometheus/client'; require 'fast_mmaped_file'"},
+	}
+	// Prometheus is the server.
+	Prometheus = &Peer{
+		name:       "prometheus",
+		candidates: []string{"prometheus"},
+		probe:      []string{"--version"},
+	}
+	// Promtool is the command that comes with the server.
+	Promtool = &Peer{
+		name:       "promtool",
+		candidates: []string{"promtool"},
+		probe:      []string{"--version"},
+	}
+	// Unshare is unshare(1), with the right to make PID namespaces.
+	Unshare = &Peer{
+		name:       "unshare with the right to make a PID namespace",
+		candidates: []string{"unshare"},
+		probe:      []string{"--pid", "--fork", "--mount-proc", "true"},
+	}
+)
+
+// Require skips the test if one of the peers is missing; with CI=true in the
+// environment it fails the test instead.
+func Require(t testing.TB, peers ...*Peer) {
+	t.Helper()
+	for _, p := range peers {
+		p.once.Do(p.find)
+		if p.err == nil {
+			continue
+		}
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("missing %v: run scripts/setup.sh test", p.err)
+		}
+		t.Skipf("missing %v: run scripts/setup.sh test", p.err)
+	}
+}
+
+// Path is where the peer was found. The test must have required it.
+func (p *Peer) Path() string {
+	if p.path == "" {
+		panic("testpeer: " + p.name + " is used without Require")
+	}
+	return p.path
+}
+
+func (p *Peer) find() {
+	var tried []string
+	for _, c := range p.candidates {
+		path, err := exec.LookPath(c)
+		if err != nil {
+			tried = append(tried, err.Error())
+			continue
+		}
+		// A probe that hangs is a broken installation, not a reason to wait for ever.
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		out, err := exec.CommandContext(ctx, path, p.probe...).CombinedOutput()
+		cancel()
+		if err == nil {
+			p.path = path
+			return
+		}
+		tried = append(tried, fmt.Sprintf("%s: %v: %s", path, err, lastLine(out)))
+	}
+	p.err = fmt.Errorf("%s (%s)", p.name, strings.Join(tried, "; "))
+}
+
+func lastLine(b []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return lines[len(lines)-1]
+}
