@@ -7,15 +7,14 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"testing"
-	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/promagg/promagg/internal/mmapfile"
+	"github.com/promagg/promagg/internal/testpeer"
 )
 
 // The model is the merge as one would write it without a thought for speed: all
@@ -330,19 +329,6 @@ func flatten(t *testing.T, s *Snapshot) map[string]float64 {
 	return samples
 }
 
-// testSeed returns the seed of a random test, which PROMAGG_TEST_SEED sets.
-func testSeed(t *testing.T) uint64 {
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("PROMAGG_TEST_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("seed %d (set PROMAGG_TEST_SEED to repeat)", seed)
-	return seed
-}
-
 // world is a directory of model files under random operations.
 type world struct {
 	rnd   *rand.Rand
@@ -451,7 +437,7 @@ func (w *world) step(t *testing.T, x *Index) {
 }
 
 func TestModel(t *testing.T) {
-	seed := testSeed(t)
+	seed := testpeer.Seed(t)
 	rounds := 60
 	if testing.Short() {
 		rounds = 10

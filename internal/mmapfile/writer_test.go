@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/promagg/promagg/internal/fixture"
+	"github.com/promagg/promagg/internal/testpeer"
 )
 
 func create(t *testing.T, path string, l Layout, size int64) *Writer {
@@ -134,9 +134,7 @@ func TestWriterContinues(t *testing.T) {
 
 // TestWriterRoundTrip writes random keys and reads them back.
 func TestWriterRoundTrip(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
+	rnd := testpeer.Rand(t)
 	for _, l := range []Layout{ValueOnly, ValueTimestamp} {
 		path := filepath.Join(t.TempDir(), "counter_1.db")
 		w := create(t, path, l, 64)

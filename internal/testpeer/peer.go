@@ -72,6 +72,12 @@ var (
 		candidates: []string{"unshare"},
 		probe:      []string{"--pid", "--fork", "--mount-proc", "true"},
 	}
+	// Setpriv is setpriv(1), which runs a program as another user.
+	Setpriv = &Peer{
+		name:       "setpriv",
+		candidates: []string{"setpriv"},
+		probe:      []string{"--version"},
+	}
 )
 
 // Require skips the test if one of the peers is missing; with CI=true in the
@@ -80,14 +86,19 @@ func Require(t testing.TB, peers ...*Peer) {
 	t.Helper()
 	for _, p := range peers {
 		p.once.Do(p.find)
-		if p.err == nil {
-			continue
+		if p.err != nil {
+			missing(t, fmt.Sprintf("missing %v: run scripts/setup.sh test", p.err))
 		}
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("missing %v: run scripts/setup.sh test", p.err)
-		}
-		t.Skipf("missing %v: run scripts/setup.sh test", p.err)
 	}
+}
+
+// missing skips the test, or fails it with CI=true.
+func missing(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s", why)
+	}
+	t.Skipf("%s", why)
 }
 
 // Path is where the peer was found. The test must have required it.
