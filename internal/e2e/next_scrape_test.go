@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -35,10 +36,28 @@ func valueFile(what, i string, value float64, timestamped bool) []byte {
 // that scrape, however short a time before it came there.
 func TestRaceToNextScrape(t *testing.T) {
 	const loops = 200
-	for _, liveness := range []string{"off", "auto"} {
-		t.Run("liveness "+liveness, func(t *testing.T) {
+	for name, tc := range map[string]struct {
+		prefix   []string
+		liveness string
+	}{
+		"liveness off":    {nil, "off"},
+		"liveness auto":   {nil, "auto"},
+		"without inotify": {withoutInotify, "auto"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tc.prefix != nil {
+				testpeer.Require(t, testpeer.Unshare)
+			}
 			dir, outside := t.TempDir(), t.TempDir()
-			p := serve(t, dir, "--liveness", liveness).ready(t)
+			p := serveUnder(t, tc.prefix, dir, "--liveness", tc.liveness).ready(t)
+			testpeer.WaitFor(t, "a watch, or word that there is none", patience, func() error {
+				watching := p.scrape(t).samples["promagg_watching"] == 1
+				refused := strings.Contains(p.Log(), "can't watch the directory")
+				if watching == refused || refused != (tc.prefix != nil) {
+					return fmt.Errorf("watching %v, refused %v", watching, refused)
+				}
+				return nil
+			})
 
 			// Other scrapes are under way the whole time. One that began before the
 			// file was there must not answer for one that begins after.
@@ -104,6 +123,11 @@ func TestRaceToNextScrape(t *testing.T) {
 	}
 }
 
+// withoutInotify runs a program where the kernel refuses it every watch: in a
+// user namespace, whose limits are its own.
+var withoutInotify = []string{"unshare", "--user", "--map-root-user", "sh", "-c",
+	`echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"`, "sh"}
+
 // keepScraping scrapes over and over until stop, and looks at nothing.
 func keepScraping(t *testing.T, p *promagg, stop <-chan struct{}) {
 	for {
@@ -153,9 +177,17 @@ func TestWorkerToNextScrape(t *testing.T) {
 // TestDirectoryComesAndGoes: the directory is not there yet, is removed, is made
 // again, is replaced, and so are files in it; each time the next scrape is right.
 func TestDirectoryComesAndGoes(t *testing.T) {
+	t.Run("with inotify", func(t *testing.T) { comeAndGo(t, nil) })
+	t.Run("without inotify", func(t *testing.T) {
+		testpeer.Require(t, testpeer.Unshare)
+		comeAndGo(t, withoutInotify)
+	})
+}
+
+func comeAndGo(t *testing.T, prefix []string) {
 	parent := filepath.Join(t.TempDir(), "not", "there", "yet")
 	dir := filepath.Join(parent, "metrics")
-	p := serve(t, dir)
+	p := serveUnder(t, prefix, dir)
 
 	write := func(dir, id string, value float64) {
 		t.Helper()
