@@ -51,7 +51,7 @@ func TestRaceToNextScrape(t *testing.T) {
 			dir, outside := t.TempDir(), t.TempDir()
 			p := serveUnder(t, tc.prefix, dir, "--liveness", tc.liveness).ready(t)
 			testpeer.WaitFor(t, "a watch, or word that there is none", patience, func() error {
-				watching := p.scrape(t).samples["promagg_watching"] == 1
+				watching := strings.Contains(p.get(t, "/metrics"), "\npromagg_watching 1\n")
 				refused := strings.Contains(p.Log(), "can't watch the directory")
 				if watching == refused || refused != (tc.prefix != nil) {
 					return fmt.Errorf("watching %v, refused %v", watching, refused)
