@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+)
+
+// errDisagree is returned when contestants do not read the same, or not what
+// was written.
+var errDisagree = errors.New("the contestants disagree, so their times compare nothing")
+
+// samples are the samples of an exposition: the text before the value, which
+// names the series, and the value.
+type samples map[string]float64
+
+// samplesOf parses an exposition in the text format, as far as the contestants
+// make use of it: sorted labels, no timestamps. Names that begin with own, if
+// that is not empty, are left out.
+func samplesOf(text []byte, own string) (samples, error) {
+	s := make(samples)
+	for line := range bytes.Lines(text) {
+		line = bytes.TrimSuffix(line, []byte("\n"))
+		if len(line) == 0 || line[0] == '#' || own != "" && bytes.HasPrefix(line, []byte(own)) {
+			continue
+		}
+		i := bytes.LastIndexByte(line, ' ') // a label value may hold a space, a value does not
+		if i < 0 {
+			return nil, fmt.Errorf("want a sample, got %q", line)
+		}
+		v, err := strconv.ParseFloat(string(line[i+1:]), 64)
+		if err != nil {
+			return nil, fmt.Errorf("want a sample, got %q: %w", line, err)
+		}
+		series := string(line[:i])
+		if _, ok := s[series]; ok {
+			return nil, fmt.Errorf("%s is there twice", series)
+		}
+		s[series] = v
+	}
+	return s, nil
+}
+
+// total returns the sum of all values.
+func (s samples) total() float64 {
+	total := 0.0
+	for _, v := range s {
+		total += v
+	}
+	return total
+}
+
+// check compares what a contestant read with what was written. It returns the
+// samples, if the contestant makes some.
+func (t truth) check(name string, a answer) (samples, error) {
+	if a.text == nil {
+		if t.known && (a.read != t.entries || a.sum != t.sum) {
+			return nil, fmt.Errorf("%w: written were %d values, together %.0f; %s read %d, together %.0f",
+				errDisagree, t.entries, t.sum, name, a.read, a.sum)
+		}
+		return nil, nil
+	}
+	s, err := samplesOf(a.text, a.own)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if total := s.total(); t.known && (len(s) != t.samples || total != t.total) {
+		return nil, fmt.Errorf("%w: written were %d series, together %.0f; %s has %d, together %.0f",
+			errDisagree, t.samples, t.total, name, len(s), total)
+	}
+	if len(s) == 0 {
+		return nil, fmt.Errorf("%w: %s has no samples", errDisagree, name)
+	}
+	return s, nil
+}
+
+// same compares the expositions of two contestants, series by series.
+func same(aName string, a samples, bName string, b samples) error {
+	for _, series := range slices.Sorted(maps.Keys(a)) {
+		v, ok := b[series]
+		if !ok {
+			return fmt.Errorf("%w: %s has %s, %s does not", errDisagree, aName, series, bName)
+		}
+		if !near(a[series], v) {
+			return fmt.Errorf("%w: %s is %v for %s, %v for %s", errDisagree, series, a[series], aName, v, bName)
+		}
+	}
+	for _, series := range slices.Sorted(maps.Keys(b)) {
+		if _, ok := a[series]; !ok {
+			return fmt.Errorf("%w: %s has %s, %s does not", errDisagree, bName, series, aName)
+		}
+	}
+	return nil
+}
+
+// near allows for sums made in another order, in a directory that was found;
+// those of one that was built are exact, and its total is compared exactly.
+func near(a, b float64) bool {
+	return a == b || a != a && b != b || math.Abs(a-b) <= 1e-9*math.Max(math.Abs(a), math.Abs(b))
+}
