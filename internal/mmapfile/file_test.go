@@ -1,10 +1,13 @@
 package mmapfile
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -99,6 +102,35 @@ func TestTruncatedWhileMapped(t *testing.T) {
 	}
 	if err := walk(); err == nil {
 		t.Error("walk of an emptied file: no error")
+	}
+}
+
+// TestGuardInRuntime: a fault inside the runtime, where it hashes or copies what
+// is mapped, is caught as well.
+func TestGuardInRuntime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "counter_1.db")
+	if err := os.WriteFile(path, make([]byte, 4096), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := OpenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]int{strings.Repeat("x", 100): 1}
+	var copied string
+	for name, read := range map[string]func(){
+		"map look-up": func() { known["x"] = known[string(f.Bytes()[:100])] },
+		"copy":        func() { copied = string(f.Bytes()[:100]) },
+		"compare":     func() { copied = fmt.Sprint(bytes.Equal(f.Bytes()[:100], make([]byte, 100))) },
+		"search":      func() { copied = fmt.Sprint(bytes.IndexByte(f.Bytes()[:100], 'x')) },
+	} {
+		if err := Guard(read); !errors.Is(err, ErrFault) {
+			t.Errorf("%s: %v, want ErrFault (%q)", name, err, copied)
+		}
 	}
 }
 

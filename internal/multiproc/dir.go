@@ -35,10 +35,12 @@ type Dir struct {
 
 	// mu protects all below. It is held during a snapshot or a sync, across the
 	// system calls that look at the directory.
-	mu       sync.Mutex
-	index    *merge.Index
-	files    map[string]*file // by name
-	seen     sighting
+	mu    sync.Mutex
+	index *merge.Index
+	files map[string]*file // by name
+	seen  sighting
+	// failure is why the directory, which is there, could not be listed.
+	failure  error
 	stats    Stats // what is counted since the start; the rest is counted when asked for
 	unprobed bool  // it was logged that probes don't work
 	closed   bool
@@ -48,6 +50,7 @@ type Dir struct {
 type flight struct {
 	done     chan struct{}
 	snapshot *merge.Snapshot
+	err      error
 }
 
 // Stats counts what a directory holds and what went wrong with it.
@@ -86,8 +89,9 @@ func Open(opts Options) *Dir {
 }
 
 // Snapshot merges all files as they are at some instant after the call. Callers
-// that come while a snapshot is being made share the next one. The error is
-// ctx's; the snapshot of a directory that does not exist is empty.
+// that come while a snapshot is being made share the next one. The snapshot of a
+// directory that does not exist is empty; one that exists and can't be listed is
+// an error, lest it pass for empty. The only other error is ctx's.
 func (d *Dir) Snapshot(ctx context.Context) (*merge.Snapshot, error) {
 	d.nextMu.Lock()
 	f := d.next
@@ -102,7 +106,7 @@ func (d *Dir) Snapshot(ctx context.Context) (*merge.Snapshot, error) {
 	}
 	select {
 	case <-f.done:
-		return f.snapshot, nil
+		return f.snapshot, f.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -118,10 +122,19 @@ func (d *Dir) fly(f *flight) {
 	d.next = nil
 	d.nextMu.Unlock()
 	d.syncLocked(false)
-	var faulted []*merge.Part
-	f.snapshot, faulted = d.index.Snapshot()
-	for _, p := range faulted {
-		d.faultedLocked(p)
+	if f.err = d.failure; f.err != nil {
+		return
+	}
+	// A file that lost pages under the merge has been counted in part. It is
+	// merged again without them; if it is cut off time and again, so be it.
+	for range 3 {
+		var faulted []*merge.Part
+		if f.snapshot, faulted = d.index.Snapshot(); len(faulted) == 0 {
+			break
+		}
+		for _, p := range faulted {
+			d.faultedLocked(p)
+		}
 	}
 	d.stats.Conflicts = make(map[merge.ConflictKind]int)
 	for _, c := range f.snapshot.Conflicts {

@@ -3,6 +3,7 @@ package multiproc
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -239,5 +240,68 @@ func TestNothingIsLeft(t *testing.T) {
 	want(t, "directory removed", values(t, d))
 	if after := resources(); after > before+2 {
 		t.Errorf("%d descriptors and mappings before, %d after", before, after)
+	}
+}
+
+// TestUnlistable: a directory that can't be listed must not pass for an empty one.
+func TestUnlistable(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "metrics")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d, log := open(t, file, mmapfile.ProbeOff)
+	for range 3 {
+		if s, err := d.Snapshot(t.Context()); err == nil {
+			t.Errorf("a file in place of the directory gives a snapshot of %d families", len(s.Families))
+		}
+	}
+	if n := log.count("level=ERROR"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, log)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "no directory", values(t, d))
+	if err := os.Mkdir(file, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, "counter_1.db", "c_total", 1)
+	want(t, "a directory", values(t, d), "c_total", 1)
+}
+
+// TestUnlistablePermission: the same for one that promagg has no right to list,
+// or to look into.
+func TestUnlistablePermission(t *testing.T) {
+	if !testpeer.IsNobody() {
+		dir := t.TempDir()
+		openToAll(t, dir)
+		for name, mode := range map[string]os.FileMode{"no-read": 0o711, "no-search": 0o744} {
+			sub := filepath.Join(dir, name)
+			if err := os.Mkdir(sub, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			write(t, sub, "counter_1.db", "c_total", 1)
+			if err := os.Chmod(sub, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		testpeer.AsNobody(t, dir)
+		return
+	}
+	for _, name := range []string{"no-read", "no-search"} {
+		d, log := open(t, name, mmapfile.ProbeOff)
+		if _, err := d.Snapshot(t.Context()); !errors.Is(err, os.ErrPermission) {
+			t.Errorf("%s: error %v, log:\n%s", name, err, log)
+		}
+	}
+}
+
+// openToAll lets other users look into a temporary directory.
+func openToAll(t *testing.T, dir string) {
+	t.Helper()
+	for ; dir != os.TempDir(); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

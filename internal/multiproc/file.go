@@ -109,6 +109,23 @@ func (d *Dir) reopenLocked(f *file) bool {
 
 // walkLocked indexes the entries of a counted file that are new.
 func (d *Dir) walkLocked(f *file) {
+	err := d.indexLocked(f)
+	if errors.Is(err, mmapfile.ErrReset) {
+		d.damagedLocked(f, err)
+		if !d.reopenLocked(f) {
+			return
+		}
+		f.part = d.index.Add(f.name)
+		err = d.indexLocked(f)
+	}
+	if err != nil {
+		d.damagedLocked(f, err)
+	} else {
+		f.damage = ""
+	}
+}
+
+func (d *Dir) indexLocked(f *file) error {
 	err := f.f.Walk(func(e mmapfile.Entry) error {
 		dropped, reason, err := f.part.Add(e)
 		if dropped && !f.dropped {
@@ -118,20 +135,7 @@ func (d *Dir) walkLocked(f *file) {
 		return err
 	})
 	f.part.Map(f.f.Bytes(), f.f.Layout())
-	switch {
-	case errors.Is(err, mmapfile.ErrReset):
-		d.damagedLocked(f, err)
-		if d.reopenLocked(f) {
-			f.part = d.index.Add(f.name)
-			f.part.Map(f.f.Bytes(), f.f.Layout())
-			// Walked at the next sync: a file that is written anew as fast as
-			// we look must not hold us.
-		}
-	case err != nil:
-		d.damagedLocked(f, err)
-	default:
-		f.damage = ""
-	}
+	return err
 }
 
 // damagedLocked notes that a file can't be read, or not to its end. The same

@@ -75,11 +75,25 @@ func (d *Dir) syncLocked(full bool) {
 
 // goneLocked handles a directory that is not there, or no longer.
 func (d *Dir) goneLocked(err error) {
-	if !d.seen.missing {
-		d.log.Warn("the directory can't be read; it is looked for until it is there", "err", err)
-	}
 	d.dropAllLocked()
+	if !errors.Is(err, fs.ErrNotExist) {
+		d.seen = sighting{}
+		d.failedLocked(err)
+		return
+	}
+	if !d.seen.missing {
+		d.log.Warn("the directory is not there; it is looked for until it is", "err", err)
+	}
 	d.seen = sighting{missing: true}
+	d.failure = nil
+}
+
+// failedLocked notes why the directory can't be listed. The same is logged once.
+func (d *Dir) failedLocked(err error) {
+	if d.failure == nil || d.failure.Error() != err.Error() {
+		d.log.Error("the directory can't be listed", "err", err)
+	}
+	d.failure = err
 }
 
 func (d *Dir) dropAllLocked() {
@@ -96,45 +110,47 @@ func (d *Dir) scanLocked() bool {
 	d.stats.Ignored = 0
 	dir, err := os.Open(d.opts.Path)
 	if err != nil {
-		d.log.Warn("listing the directory failed", "err", err)
+		d.failedLocked(err)
 		return false
 	}
 	defer dir.Close()
-	complete := true
-	for complete {
-		entries, err := dir.ReadDir(1024)
+	for err == nil {
+		var entries []fs.DirEntry
+		entries, err = dir.ReadDir(1024)
 		for _, e := range entries {
-			d.listedLocked(e)
-		}
-		if err != nil {
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			d.log.Warn("listing the directory failed", "err", err)
-			complete = false
-		}
-	}
-	if complete {
-		for base, f := range d.files {
-			if f.scan != d.stats.Scans {
-				d.closeLocked(f)
-				delete(d.files, base)
+			if e := d.listedLocked(e); e != nil {
+				err = e
 			}
 		}
 	}
-	return complete
+	if !errors.Is(err, io.EOF) {
+		d.failedLocked(err)
+		return false
+	}
+	for base, f := range d.files {
+		if f.scan != d.stats.Scans {
+			d.closeLocked(f)
+			delete(d.files, base)
+		}
+	}
+	d.failure = nil
+	return true
 }
 
-// listedLocked looks at one directory entry.
-func (d *Dir) listedLocked(e fs.DirEntry) {
+// listedLocked looks at one directory entry. An error means that no file of the
+// directory can be looked at.
+func (d *Dir) listedLocked(e fs.DirEntry) error {
 	name, ok := mmapfile.ParseName(e.Name())
 	if !ok {
 		d.stats.Ignored++
-		return
+		return nil
 	}
 	info, err := e.Info()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // gone since it was listed
+	}
 	if err != nil {
-		return // gone since it was listed
+		return err
 	}
 	f := d.files[e.Name()]
 	if f == nil || f.f == nil || f.id != mmapfile.ID(info) {
@@ -151,10 +167,11 @@ func (d *Dir) listedLocked(e fs.DirEntry) {
 	}
 	if f == nil {
 		delete(d.files, e.Name())
-		return
+		return nil
 	}
 	f.scan = d.stats.Scans
 	d.files[e.Name()] = f
+	return nil
 }
 
 // statsLocked counts what there is.

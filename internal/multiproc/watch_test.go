@@ -60,7 +60,7 @@ func TestRunFollowsDirectory(t *testing.T) {
 	d.opts.Rescan = 20 * time.Millisecond
 	run(t, d)
 	testpeer.WaitFor(t, "the log to miss the directory", 30*time.Second, func() error {
-		if log.count("is looked for") != 1 {
+		if log.count("is not there") != 1 {
 			return fmt.Errorf("log: %s", log)
 		}
 		return nil
@@ -76,7 +76,7 @@ func TestRunFollowsDirectory(t *testing.T) {
 		}
 		waitFiles(t, d, "no directory", 0, false)
 	}
-	if n := log.count("is looked for"); n != 4 {
+	if n := log.count("is not there"); n != 4 {
 		t.Errorf("the directory was missed 4 times and %d times in the log:\n%s", n, log)
 	}
 }
