@@ -82,11 +82,9 @@ func (d *Dir) probeLocked(f *file) {
 	case f.part == nil:
 		if was.State == mmapfile.Dead {
 			// A new process has taken up the file: all its entries are new to us.
-			verdict := f.verdict
 			if !d.reopenLocked(f) {
 				return
 			}
-			f.verdict = verdict
 		}
 		f.part = d.index.Add(f.name)
 		d.walkLocked(f)
@@ -103,7 +101,7 @@ func (d *Dir) reopenLocked(f *file) bool {
 		}
 		return false
 	}
-	f.f, f.id, f.verdict = opened, opened.ID(), mmapfile.Verdict{}
+	f.f, f.id = opened, opened.ID()
 	return true
 }
 
@@ -146,7 +144,7 @@ func (d *Dir) damagedLocked(f *file, err error) {
 	}
 	f.damage = err.Error()
 	d.stats.Damages++
-	d.log.Warn("damaged value file: what stands before the damage is served", "file", f.base, "err", err)
+	d.log.Warn("value file can't be read, or not to its end; what stands before the damage is served", "file", f.base, "err", err)
 }
 
 // faultedLocked takes care of a file that lost pages while it was merged.
