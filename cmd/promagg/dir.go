@@ -40,16 +40,24 @@ func existingDirectory(flag string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("directory %s does not exist: create it, or give with --dir the one that the workers use", dir)
+	}
+	return dir, checkDirectory(dir)
+}
+
+// checkDirectory returns an error for what is there and is no directory.
+func checkDirectory(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("directory %s does not exist: create it, or give with --dir the one that the workers use", dir)
+		return nil
 	case err != nil:
-		return "", err
+		return err
 	case !info.IsDir():
-		return "", fmt.Errorf("%s is not a directory: give with --dir the one that the workers use", dir)
+		return fmt.Errorf("%s is not a directory: give with --dir the one that the workers use", dir)
 	}
-	return dir, nil
+	return nil
 }
 
 // probeFlag is a liveness probe as a flag.

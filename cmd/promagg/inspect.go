@@ -64,7 +64,13 @@ mode and layout, how much it holds, whether its writer is alive and how that is 
 }
 
 func (in *inspection) add(path string, probe probeFlag, entries bool) error {
-	info, err := os.Stat(path)
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s does not exist: give value files or a directory", path)
+	}
+	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		info, err = os.Stat(path) // a link to a directory is followed, one to a file is not
+	}
 	if err == nil && info.IsDir() {
 		reports, others, err := multiproc.InspectDir(path, probe.Probe, entries)
 		in.Files = append(in.Files, reports...)
@@ -75,8 +81,6 @@ func (in *inspection) add(path string, probe probeFlag, entries bool) error {
 	}
 	r, err := multiproc.Inspect(path, probe.Probe, entries)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s does not exist: give value files or a directory", path)
 	case errors.Is(err, multiproc.ErrNotValueFile):
 		return fmt.Errorf("%s is not a value file: their names are counter_ID.db, histogram_ID.db, summary_ID.db and gauge_MODE_ID.db", path)
 	case err != nil:

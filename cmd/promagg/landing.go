@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"html/template"
 	"net/http"
 
@@ -51,7 +52,7 @@ func landingPage(metrics string, dir *multiproc.Dir) http.Handler {
 		err := landing.Execute(&b, struct {
 			Path, Version string
 			Stats         multiproc.Stats
-		}{metrics, version.Version, dir.Stats()})
+		}{metrics, cmp.Or(version.Version, "dev"), dir.Stats()})
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return

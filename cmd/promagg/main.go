@@ -74,6 +74,22 @@ Start it beside the server, with the same PROMETHEUS_MULTIPROC_DIR:
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newServe(), newMerge(), newInspect(), newClean(), newVersion())
+	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "completion":
+			cmd.Args = noArgs
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		case "help":
+			cmd.Args = func(help *cobra.Command, args []string) error {
+				if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+					return usageError{fmt.Errorf("unknown command %q (see promagg --help)", strings.Join(args, " "))}
+				}
+				return nil
+			}
+		}
+	}
 	return root
 }
 

@@ -13,8 +13,8 @@ type collector struct {
 	dir *multiproc.Dir
 	prometheus.Collector
 
-	files, corrupt, bytes, entries, series, conflicts *prometheus.Desc
-	dropped, damages, scans, watching                 *prometheus.Desc
+	files, corrupt, bytes, entries, series, conflicts, invalid *prometheus.Desc
+	dropped, damages, scans, watching                          *prometheus.Desc
 }
 
 func newCollector(dir *multiproc.Dir) *collector {
@@ -30,6 +30,7 @@ func newCollector(dir *multiproc.Dir) *collector {
 		entries:   desc("entries", "Entries of the value files that are merged."),
 		series:    desc("series", "Series that the entries are merged into, buckets not counted."),
 		conflicts: desc("conflicting_families", "Families on which writers disagree, by what they disagree on.", "kind"),
+		invalid:   desc("invalid_histograms", "Histograms with series that are left out because of a negative count."),
 		dropped:   desc("dropped_entries_total", "Entries left out because no exposition can hold them, by what is wrong.", "reason"),
 		damages:   desc("damages_total", "Times that a value file was found damaged."),
 		scans:     desc("directory_scans_total", "Times that the whole directory was listed."),
@@ -40,7 +41,7 @@ func newCollector(dir *multiproc.Dir) *collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	c.Collector.Describe(ch)
-	for _, d := range []*prometheus.Desc{c.files, c.corrupt, c.bytes, c.entries, c.series, c.conflicts, c.dropped, c.damages, c.scans, c.watching} {
+	for _, d := range []*prometheus.Desc{c.files, c.corrupt, c.bytes, c.entries, c.series, c.conflicts, c.invalid, c.dropped, c.damages, c.scans, c.watching} {
 		ch <- d
 	}
 }
@@ -64,6 +65,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, k := range merge.ConflictKinds() {
 		gauge(c.conflicts, float64(s.Conflicts[k]), k.String())
 	}
+	gauge(c.invalid, float64(s.Invalid))
 	for _, r := range merge.Reasons() {
 		counter(c.dropped, s.Dropped[r], r.String())
 	}

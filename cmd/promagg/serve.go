@@ -34,6 +34,9 @@ type serveFlags struct {
 func newServe() *cobra.Command {
 	f := serveFlags{shutdownIn: 30 * time.Second}
 	f.level.Level, f.format.Format = promslog.NewLevel(), promslog.NewFormat()
+	if err := f.format.Set("logfmt"); err != nil {
+		panic(err) // it is one of the two that there are
+	}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Watch a directory and serve its merged metrics",
@@ -48,6 +51,9 @@ running scrapes finish.`,
 				return usageError{fmt.Errorf("--web.telemetry-path: want a path such as /metrics, got %q", f.path)}
 			}
 			dir, err := directory(f.dir)
+			if err == nil {
+				err = checkDirectory(dir)
+			}
 			if err != nil {
 				return err
 			}

@@ -2,6 +2,7 @@ package expose
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,7 +40,7 @@ func Append(dst []byte, f Format, s *merge.Snapshot, filter Filter) []byte {
 
 // appendWith is Append with families that are encoded already, sorted by name.
 func appendWith(dst []byte, f Format, s *merge.Snapshot, filter Filter, own []ownFamily) []byte {
-	e := encoder{dst: dst, om: f != Text, own: own}
+	e := encoder{dst: dst, om: f != Text, own: own, next: own}
 	if filter.all() {
 		for i := range s.Families {
 			e.family(s, &s.Families[i], nil)
@@ -49,7 +50,7 @@ func appendWith(dst []byte, f Format, s *merge.Snapshot, filter Filter, own []ow
 			e.family(s, p.family, p.samples)
 		}
 	}
-	for _, o := range e.own {
+	for _, o := range e.next {
 		e.dst = append(e.dst, o.text...)
 	}
 	if e.om {
@@ -60,18 +61,19 @@ func appendWith(dst []byte, f Format, s *merge.Snapshot, filter Filter, own []ow
 
 // encoder appends families to dst.
 type encoder struct {
-	dst []byte
-	om  bool
-	own []ownFamily // not appended yet
+	dst  []byte
+	om   bool
+	own  []ownFamily
+	next []ownFamily // those of own that are not appended yet
 }
 
 // family appends a family, or only its samples of the names given.
 func (e *encoder) family(s *merge.Snapshot, f *merge.Family, only []string) {
-	for len(e.own) > 0 && e.own[0].name < f.Name {
-		e.dst = append(e.dst, e.own[0].text...)
-		e.own = e.own[1:]
+	for len(e.next) > 0 && e.next[0].name < f.Name {
+		e.dst = append(e.dst, e.next[0].text...)
+		e.next = e.next[1:]
 	}
-	if len(e.own) > 0 && e.own[0].name == f.Name {
+	if slices.ContainsFunc(e.own, func(o ownFamily) bool { return base(o.name) == base(f.Name) }) {
 		return
 	}
 	start := len(e.dst)

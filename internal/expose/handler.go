@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -49,7 +50,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no snapshot: "+err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	format := Negotiate(r.Header.Get("Accept"))
+	format := Negotiate(strings.Join(r.Header.Values("Accept"), ","))
 	filter := Filter(r.URL.Query()["name[]"])
 	own, err := gather(h.own, format, filter)
 	if err != nil {
@@ -67,7 +68,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", format.ContentType())
 	header.Set("Vary", "Accept, Accept-Encoding")
-	if acceptsGzip(r.Header.Get("Accept-Encoding")) {
+	if acceptsGzip(strings.Join(r.Header.Values("Accept-Encoding"), ",")) {
 		header.Set("Content-Encoding", "gzip")
 		z, ok := h.zipped.Get().(*zipped)
 		if !ok {

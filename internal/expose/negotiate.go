@@ -1,6 +1,8 @@
 package expose
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/munnerz/goautoneg"
@@ -9,7 +11,10 @@ import (
 // Negotiate returns the format that an Accept header asks for: the first of
 // those it prefers that promagg has, the text format if there is none.
 func Negotiate(accept string) Format {
-	for _, a := range goautoneg.ParseAccept(accept) {
+	clauses := goautoneg.ParseAccept(accept)
+	// Its own order lets a named type go before a wildcard of any q.
+	slices.SortStableFunc(clauses, func(a, b goautoneg.Accept) int { return cmp.Compare(b.Q, a.Q) })
+	for _, a := range clauses {
 		if a.Q <= 0 {
 			continue
 		}
@@ -31,10 +36,11 @@ func Negotiate(accept string) Format {
 // acceptsGzip reports whether an Accept-Encoding header allows gzip.
 func acceptsGzip(acceptEncoding string) bool {
 	any := false
-	for item := range strings.SplitSeq(acceptEncoding, ",") {
+	for item := range strings.SplitSeq(strings.ToLower(acceptEncoding), ",") {
 		coding, params, _ := strings.Cut(item, ";")
-		refused := strings.Trim(strings.TrimPrefix(strings.ReplaceAll(params, " ", ""), "q="), "0.") == "" && params != ""
-		switch strings.ToLower(strings.TrimSpace(coding)) {
+		q, ok := strings.CutPrefix(strings.ReplaceAll(params, " ", ""), "q=")
+		refused := ok && strings.Trim(q, "0.") == ""
+		switch strings.TrimSpace(coding) {
 		case "gzip", "x-gzip":
 			return !refused
 		case "*":

@@ -3,6 +3,7 @@ package expose
 import (
 	"bytes"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
@@ -13,6 +14,10 @@ type ownFamily struct {
 	name string
 	text []byte
 }
+
+// base returns a family's name without _total, under which a counter has its
+// header in OpenMetrics.
+func base(name string) string { return strings.TrimSuffix(name, "_total") }
 
 var ownFormats = [...]expfmt.Format{
 	Text:            expfmt.NewFormat(expfmt.TypeTextPlain),
@@ -31,7 +36,7 @@ func gather(g prometheus.Gatherer, format Format, filter Filter) ([]ownFamily, e
 	}
 	var own []ownFamily
 	for _, mf := range families {
-		if !filter.all() && !slices.Contains(filter, mf.GetName()) {
+		if !filter.all() && !slices.Contains(filter, mf.GetName()) && !slices.Contains(filter, base(mf.GetName())) {
 			continue
 		}
 		var b bytes.Buffer

@@ -162,7 +162,7 @@ func (x *Index) resolve(p *Part, key []byte) (target, error) {
 
 func (x *Index) newTarget(k kind, key *mmapfile.Key, id identity) target {
 	fam := x.familyOf(familyKey{id.family, k.typ, k.mode})
-	if fam.addHelp(key.Help) {
+	if fam.addHelp(strings.ToValidUTF8(key.Help, "\uFFFD")) {
 		x.catalog = nil
 	}
 	t := target{ruby: key.Ruby, bound: math.NaN()}

@@ -101,6 +101,9 @@ func identify(k *mmapfile.Key, t mmapfile.Type) (id identity, bad Reason, ok boo
 		if err != nil || math.IsNaN(id.bound) {
 			return id, BadBound, false
 		}
+		if strings.ContainsAny(id.le, "pP_") {
+			id.le = FormatBound(id.bound) // hexadecimal, which not every parser reads
+		}
 	}
 	return id, 0, true
 }

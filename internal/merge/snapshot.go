@@ -15,6 +15,9 @@ type Snapshot struct {
 	*catalog
 	// Conflicts are what writers disagree on.
 	Conflicts []Conflict
+	// Invalid are the histograms of which series were left out because a bucket or
+	// count of theirs was less than nothing, by name. No parser takes that.
+	Invalid []string
 
 	values []float64
 }
@@ -150,7 +153,7 @@ func (x *Index) Snapshot() (s *Snapshot, faulted []*Part) {
 		}
 	}
 	x.markAbsent()
-	s = &Snapshot{x.catalog, x.conflicts(), make([]float64, len(x.catalog.cells))}
+	s = &Snapshot{catalog: x.catalog, Conflicts: x.conflicts(), values: make([]float64, len(x.catalog.cells))}
 	for i, cell := range x.catalog.cells {
 		s.values[i] = x.acc[cell]
 		if x.refs[cell] == 0 {
@@ -158,8 +161,8 @@ func (x *Index) Snapshot() (s *Snapshot, faulted []*Part) {
 		}
 	}
 	for i := range s.Families {
-		if f := &s.Families[i]; f.Type == mmapfile.Histogram {
-			f.cumulate(s.Values(f))
+		if f := &s.Families[i]; f.Type == Histogram && !f.cumulate(s.Values(f)) {
+			s.Invalid = append(s.Invalid, f.Name)
 		}
 	}
 	return s, faulted
@@ -189,24 +192,31 @@ func (x *Index) markAbsent() {
 }
 
 // cumulate turns the values of each series of a histogram into those it is
-// served with.
-func (f *Family) cumulate(values []float64) {
+// served with. It reports false if one is invalid, and so not served.
+func (f *Family) cumulate(values []float64) (valid bool) {
+	valid = true
 	for _, s := range f.Series {
 		w := f.Width(s)
-		cumulate(values[:w])
+		if !cumulate(values[:w]) {
+			values[0] = absent
+			valid = false
+		}
 		values = values[w:]
 	}
+	return valid
 }
 
 // cumulate adds each bucket to the ones above it. The count is what the last
 // one comes to; where no writer has buckets, what writers count by themselves.
-// It is absent where nothing of the series is left.
-func cumulate(v []float64) {
+// It is absent where nothing of the series is left. It reports false where a
+// count is negative.
+func cumulate(v []float64) (valid bool) {
 	count, sum, buckets := &v[0], v[1], v[2:]
-	total, fed := 0.0, false
+	total, least, fed := 0.0, 0.0, false
 	for i, b := range buckets {
 		if !Absent(b) {
 			total += b
+			least = min(least, total)
 			fed = true
 		} else if i < len(buckets)-1 {
 			continue
@@ -218,9 +228,11 @@ func cumulate(v []float64) {
 		*count = total
 	case !Absent(*count):
 		buckets[len(buckets)-1] = *count
+		least = *count
 	case !Absent(sum):
 		*count = 0
 	}
+	return !(least < 0)
 }
 
 // newCatalog sorts out what there is to serve.

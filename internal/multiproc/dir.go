@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,10 +42,14 @@ type Dir struct {
 	seen  sighting
 	// failure is why the directory, which is there, could not be listed.
 	failure  error
-	stats    Stats // what is counted since the start; the rest is counted when asked for
-	unprobed bool  // it was logged that probes don't work
+	stats    Stats    // what is counted since the start; the rest is counted when asked for
+	unprobed bool     // it was logged that probes don't work
+	invalid  []string // histograms that were named in the log as invalid
 	closed   bool
 }
+
+// maxNamed bounds how many names the log has of what comes from the files.
+const maxNamed = 100
 
 // flight is one snapshot that several callers wait for.
 type flight struct {
@@ -68,6 +73,7 @@ type Stats struct {
 	Scans   uint64                  // times that the whole directory was listed, since the start
 	// Conflicts counts the families on which writers disagreed at the last snapshot.
 	Conflicts map[merge.ConflictKind]int
+	Invalid   int  // histograms of which series were left out of the last snapshot
 	Watching  bool // whether the kernel tells of new files; else rescans find them
 }
 
@@ -139,6 +145,13 @@ func (d *Dir) fly(f *flight) {
 	d.stats.Conflicts = make(map[merge.ConflictKind]int)
 	for _, c := range f.snapshot.Conflicts {
 		d.stats.Conflicts[c.Kind]++
+	}
+	d.stats.Invalid = len(f.snapshot.Invalid)
+	for _, name := range f.snapshot.Invalid {
+		if !slices.Contains(d.invalid, name) && len(d.invalid) < maxNamed {
+			d.invalid = append(d.invalid, name)
+			d.log.Warn("histogram series with negative counts are left out", "family", name)
+		}
 	}
 }
 

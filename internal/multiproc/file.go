@@ -69,7 +69,7 @@ func (d *Dir) probeLocked(f *file) {
 	was := f.verdict
 	f.verdict = f.f.Probe(d.opts.Liveness)
 	if f.verdict.State != was.State {
-		d.log.Debug("writer", "file", f.base, "state", f.verdict.State, "by", f.verdict.By)
+		d.log.Debug("writer", "file", f.base, "state", f.verdict.State.String(), "by", f.verdict.By.String())
 	}
 	if f.verdict.Err != nil && !d.unprobed {
 		d.unprobed = true
@@ -128,7 +128,7 @@ func (d *Dir) indexLocked(f *file) error {
 		dropped, reason, err := f.part.Add(e)
 		if dropped && !f.dropped {
 			f.dropped = true
-			d.log.Warn("entries that no exposition can hold are left out", "file", f.base, "reason", reason, "key", string(e.Key))
+			d.log.Warn("entries that no exposition can hold are left out", "file", f.base, "reason", reason.String(), "key", string(e.Key))
 		}
 		return err
 	})
