@@ -28,7 +28,7 @@ type shape struct {
 }
 
 var shapes = []shape{{
-	name:        "M",
+	name:        "L",
 	about:       "every writer has all series of one counter family with three labels",
 	bytes:       counterBytes,
 	build:       buildCounters,
