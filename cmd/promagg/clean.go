@@ -28,12 +28,11 @@ writer is alive, or can't be shown to be dead, it removes nothing.`,
 				return err
 			}
 			removed, err := multiproc.Clean(path, dryRun, force)
-			for _, name := range removed {
-				if dryRun {
-					name = "would remove " + name
-				}
-				fmt.Fprintln(cmd.OutOrStdout(), name)
+			prefix := ""
+			if dryRun {
+				prefix = "would remove "
 			}
+			err = errors.Join(err, printNames(cmd.OutOrStdout(), prefix, removed))
 			if errors.Is(err, multiproc.ErrWriters) {
 				return fmt.Errorf("nothing removed from %s: %w; stop the application first, or use --force", path, err)
 			}

@@ -102,7 +102,7 @@ func (in *inspection) print(w io.Writer) error {
 		if r.By != "" {
 			state += " (" + r.By + ")"
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d/%d\t%s\n", filepath.Base(r.Path), r.Writer, dash(r.Client),
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d/%d\t%s\n", printable(filepath.Base(r.Path)), printable(r.Writer), dash(r.Client),
 			r.Type, dash(r.Mode), r.Layout, r.Entries, r.Used, r.Size, state)
 		printBelow(&below, r)
 	}
@@ -110,7 +110,7 @@ func (in *inspection) print(w io.Writer) error {
 		return err
 	}
 	for _, path := range in.Others {
-		fmt.Fprintf(&below, "%s: not a value file\n", path)
+		fmt.Fprintf(&below, "%s: not a value file\n", printable(path))
 	}
 	_, err := io.WriteString(w, below.String())
 	return err
@@ -118,15 +118,15 @@ func (in *inspection) print(w io.Writer) error {
 
 // printBelow writes what does not fit into a table.
 func printBelow(b *strings.Builder, r *multiproc.Report) {
-	name := filepath.Base(r.Path)
+	name := printable(filepath.Base(r.Path))
 	if r.Damage != "" {
-		fmt.Fprintf(b, "%s: damaged: %s\n", name, r.Damage)
+		fmt.Fprintf(b, "%s: damaged: %s\n", name, printable(r.Damage))
 	}
 	if r.Why != "" {
-		fmt.Fprintf(b, "%s: %s\n", name, r.Why)
+		fmt.Fprintf(b, "%s: %s\n", name, printable(r.Why))
 	}
 	for _, e := range r.List {
-		fmt.Fprintf(b, "%s: %s%s %s", name, e.Sample, labelText(e.Labels), e.Value)
+		fmt.Fprintf(b, "%s: %s%s %s", name, printable(e.Sample), labelText(e.Labels), e.Value)
 		if e.Timestamp != "" && e.Timestamp != "0" {
 			fmt.Fprintf(b, " @%s", e.Timestamp)
 		}
@@ -140,7 +140,7 @@ func labelText(labels map[string]string) string {
 	}
 	var pairs []string
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
-		pairs = append(pairs, fmt.Sprintf("%s=%q", name, labels[name]))
+		pairs = append(pairs, fmt.Sprintf("%s=%q", printable(name), labels[name]))
 	}
 	return "{" + strings.Join(pairs, ",") + "}"
 }

@@ -48,7 +48,7 @@ files are named on standard error; what stands before the damage is printed.`,
 			}
 			damaged := d.Damaged()
 			for _, name := range slices.Sorted(maps.Keys(damaged)) {
-				fmt.Fprintf(cmd.ErrOrStderr(), "promagg: warning: %s: %s\n", name, damaged[name])
+				fmt.Fprintf(cmd.ErrOrStderr(), "promagg: warning: %s: %s\n", printable(name), printable(damaged[name]))
 			}
 			if strict && len(damaged) > 0 {
 				return fmt.Errorf("%d damaged files in %s: inspect them with promagg inspect", len(damaged), path)

@@ -7,7 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
+	"path"
+	"regexp"
 	"sync"
 	"time"
 
@@ -47,7 +48,7 @@ running scrapes finish.`,
   PROMETHEUS_MULTIPROC_DIR=/run/myapp/metrics promagg serve --web.listen-address 127.0.0.1:9917`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !strings.HasPrefix(f.path, "/") || f.path == "/" || strings.HasPrefix(f.path, "/-/") {
+			if !telemetryPath.MatchString(f.path) || path.Clean(f.path) != f.path {
 				return usageError{fmt.Errorf("--web.telemetry-path: want a path such as /metrics, got %q", f.path)}
 			}
 			dir, err := directory(f.dir)
@@ -71,13 +72,17 @@ running scrapes finish.`,
 	return cmd
 }
 
+// telemetryPath is what may be a path for metrics: nothing that a URL would need
+// to escape, not the landing page, not under /-/.
+var telemetryPath = regexp.MustCompile(`^(/[A-Za-z0-9_.~][A-Za-z0-9_.~-]*)+$`)
+
 // serve binds the address, looks at the directory, and serves until ctx ends.
-func (f *serveFlags) serve(ctx context.Context, path string, log *slog.Logger) error {
+func (f *serveFlags) serve(ctx context.Context, dirPath string, log *slog.Logger) error {
 	l, err := net.Listen("tcp", f.address)
 	if err != nil {
 		return fmt.Errorf("%w: choose another address with --web.listen-address", err)
 	}
-	dir := multiproc.Open(multiproc.Options{Path: path, Liveness: f.probe.Probe, Logger: log})
+	dir := multiproc.Open(multiproc.Options{Path: dirPath, Liveness: f.probe.Probe, Logger: log})
 	defer dir.Close()
 	server := &http.Server{
 		Handler:           f.handler(dir),
@@ -95,7 +100,7 @@ func (f *serveFlags) serve(ctx context.Context, path string, log *slog.Logger) e
 	defer background.Wait()
 	defer stopWatching()
 
-	log.Info("listening", "address", l.Addr().String(), "path", f.path, "dir", path)
+	log.Info("listening", "address", l.Addr().String(), "path", f.path, "dir", dirPath)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	select {

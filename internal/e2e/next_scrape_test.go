@@ -255,3 +255,21 @@ func comeAndGo(t *testing.T, prefix []string) {
 	}
 	p.ready(t)
 }
+
+// TestFewDescriptors: a directory of more files than promagg may have open is
+// served whole, and promagg still answers.
+func TestFewDescriptors(t *testing.T) {
+	dir := t.TempDir()
+	want := map[string]float64{}
+	for i := range 300 {
+		id := strconv.Itoa(i)
+		if err := os.WriteFile(filepath.Join(dir, "counter_"+id+".db"), valueFile("here", id, 1, true), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		want[sampleKey("here_total", map[string]string{"i": id})] = 1
+	}
+	p := serveUnder(t, []string{"sh", "-c", `ulimit -n 100 && exec "$@"`, "sh"}, dir).ready(t)
+	for range 3 {
+		checkSamples(t, "300 files, 100 descriptors", p.scrape(t).samples, want)
+	}
+}

@@ -33,6 +33,10 @@ type handler struct {
 	zipped sync.Pool // of *zipped
 }
 
+// maxIdle is the most bytes that a buffer may have to be kept for the next
+// scrape.
+const maxIdle = 32 << 20
+
 // zipped is a compressor with the buffer it fills.
 type zipped struct {
 	bytes.Buffer
@@ -61,7 +65,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		plain = new([]byte)
 	}
-	defer h.plain.Put(plain)
+	defer func() {
+		if cap(*plain) <= maxIdle {
+			h.plain.Put(plain)
+		}
+	}()
 	*plain = appendWith((*plain)[:0], format, snapshot, filter, own)
 	body := *plain
 
@@ -74,7 +82,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if !ok {
 			z = &zipped{w: gzip.NewWriter(nil)}
 		}
-		defer h.zipped.Put(z)
+		defer func() {
+			if z.Cap() <= maxIdle {
+				h.zipped.Put(z)
+			}
+		}()
 		body = z.compress(body)
 	}
 	header.Set("Content-Length", strconv.Itoa(len(body)))

@@ -11,7 +11,7 @@ import (
 // Negotiate returns the format that an Accept header asks for: the first of
 // those it prefers that promagg has, the text format if there is none.
 func Negotiate(accept string) Format {
-	clauses := goautoneg.ParseAccept(accept)
+	clauses := goautoneg.ParseAccept(strings.ToLower(accept))
 	// Its own order lets a named type go before a wildcard of any q.
 	slices.SortStableFunc(clauses, func(a, b goautoneg.Accept) int { return cmp.Compare(b.Q, a.Q) })
 	for _, a := range clauses {

@@ -52,6 +52,7 @@ type Series struct {
 	sum      uint32 // cell, of a summary or histogram
 	infinity uint32 // cell of the +Inf bucket of a histogram
 	seen     bool   // in a catalog, and so not to be changed
+	shrunk   bool   // some of its buckets are no longer fed
 }
 
 // Bucket is one bucket of a series.

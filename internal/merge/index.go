@@ -1,9 +1,11 @@
 package merge
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/promagg/promagg/internal/mmapfile"
 )
@@ -43,9 +45,10 @@ type Index struct {
 	free    []uint32
 	absent  []uint32 // one per entry that this pass found deleted or cut off
 	series  int
-	orphans int      // about as many targets have lost their series since the last sweep
-	catalog *catalog // nil when the series are no longer those it holds
-	refed   bool     // refs have changed since bounds was made
+	orphans int       // about as many targets have lost their series since the last sweep
+	shrunk  []*Series // have buckets that nobody feeds
+	catalog *catalog  // nil when the series are no longer those it holds
+	refed   bool      // refs have changed since bounds was made
 	bounds  []Conflict
 }
 
@@ -105,6 +108,7 @@ func (x *Index) Remove(p *Part) {
 	for _, e := range p.cumulative {
 		x.release(e.cell)
 	}
+	x.shrink()
 	if x.orphans > 1024 && x.orphans > x.series {
 		x.sweep()
 	}
@@ -114,19 +118,43 @@ func (x *Index) Remove(p *Part) {
 // sweep forgets the keys and families that no series is left of, so that what
 // churns does not pile up.
 func (x *Index) sweep() {
-	for _, keys := range x.targets {
+	x.trim()
+	// A map never shrinks, so what is left moves to new ones.
+	for kind, keys := range x.targets {
+		kept := make(map[string]target)
 		for key, t := range keys {
-			if t.each != nil || x.owner[t.cell] != t.series {
-				delete(keys, key)
+			if t.each == nil && int(t.cell) < len(x.owner) && x.owner[t.cell] == t.series {
+				kept[key] = t
 			}
 		}
+		x.targets[kind] = kept
 	}
+	families := make(map[familyKey]*family)
 	for k, fam := range x.families {
-		if len(fam.byLabels) == 0 {
-			delete(x.families, k)
+		if len(fam.byLabels) > 0 {
+			fam.byLabels = maps.Collect(maps.All(fam.byLabels))
+			families[k] = fam
 		}
 	}
+	x.families = families
 	x.orphans = 0
+}
+
+// trim gives back the free cells at the end, if they are many.
+func (x *Index) trim() {
+	n := len(x.owner)
+	for n > 0 && x.owner[n-1] == nil {
+		n--
+	}
+	if n > len(x.owner)/2 {
+		return
+	}
+	x.acc, x.refs, x.owner = slices.Clone(x.acc[:n]), slices.Clone(x.refs[:n]), slices.Clone(x.owner[:n])
+	if x.stamps != nil {
+		x.stamps = slices.Clone(x.stamps[:n])
+	}
+	x.absent = nil
+	x.free = slices.Clone(slices.DeleteFunc(x.free, func(cell uint32) bool { return int(cell) >= n }))
 }
 
 // resolve finds the cell of a key in a part, and makes it where it is new.
@@ -137,9 +165,10 @@ func (x *Index) resolve(p *Part, key []byte) (target, error) {
 		ok = false // its series is gone, or has been replaced
 	}
 	if !ok {
-		// The key is copied before anything changes: reading it may fault.
+		// The key is copied first: reading it may fault, and whoever can write it
+		// may change it while it is read.
 		text := string(key)
-		parsed, err := mmapfile.ParseKey(key)
+		parsed, err := mmapfile.ParseKey([]byte(text))
 		if err != nil {
 			return t, err
 		}
@@ -154,7 +183,11 @@ func (x *Index) resolve(p *Part, key []byte) (target, error) {
 		x.targets[k][text] = t
 	}
 	if t.each != nil {
-		t.series = x.seriesOf(t.each.fam, withPID(t.each.labels, p.name.Writer(t.ruby)))
+		writer := p.name.Writer(t.ruby)
+		if !utf8.ValidString(writer) {
+			return t, &droppedError{BadLabel}
+		}
+		t.series = x.seriesOf(t.each.fam, withPID(t.each.labels, writer))
 		t.cell = t.series.value
 	}
 	return t, nil
@@ -300,8 +333,8 @@ func (x *Index) retain(cell uint32) {
 	x.owner[cell].entries++
 }
 
-// release undoes retain. A bucket that nobody feeds any more leaves its series,
-// a series that nobody feeds leaves the index.
+// release undoes retain. A series that nobody feeds any more leaves the index; a
+// bucket that nobody feeds leaves its series at the next shrink.
 func (x *Index) release(cell uint32) {
 	x.refs[cell]--
 	x.refed = true
@@ -311,13 +344,32 @@ func (x *Index) release(cell uint32) {
 		x.drop(s)
 		return
 	}
-	if x.refs[cell] == 0 && cell != s.infinity && cell != s.value && cell != s.sum {
-		s = x.replace(s) // always: the cell may be given to another bucket of it
-		i := slices.IndexFunc(s.Buckets, func(b Bucket) bool { return b.cell == cell })
-		s.Buckets = slices.Delete(s.Buckets, i, i+1)
-		x.freeCell(cell)
-		x.orphans++
+	if x.refs[cell] == 0 && cell != s.infinity && cell != s.value && cell != s.sum && !s.shrunk {
+		s.shrunk = true
+		x.shrunk = append(x.shrunk, s)
 	}
+}
+
+// shrink takes the buckets that nobody feeds any more out of their series, all
+// of one series at once.
+func (x *Index) shrink() {
+	for _, old := range x.shrunk {
+		if x.owner[old.value] != old {
+			continue // gone as a whole
+		}
+		s := x.replace(old) // always: the cells may be given to other buckets of it
+		s.shrunk = false
+		s.Buckets = slices.DeleteFunc(s.Buckets, func(b Bucket) bool {
+			if x.refs[b.cell] > 0 || b.cell == s.infinity {
+				return false
+			}
+			x.freeCell(b.cell)
+			x.orphans++
+			return true
+		})
+	}
+	clear(x.shrunk)
+	x.shrunk = x.shrunk[:0]
 }
 
 func (x *Index) drop(s *Series) {

@@ -3,6 +3,7 @@ package merge
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"testing"
 
 	"github.com/promagg/promagg/internal/mmapfile"
@@ -97,6 +98,70 @@ func TestHalfSurrogate(t *testing.T) {
 	if !dropped || reason != BadLabel || err != nil {
 		t.Errorf("dropped %v, reason %v, %v", dropped, reason, err)
 	}
+}
+
+// TestWriterName: a file name that is no text can't be a label.
+func TestWriterName(t *testing.T) {
+	for base, dropped := range map[string]bool{"gauge_all_\xff.db": true, "gauge_sum_\xff.db": false, "gauge_liveall_ü.db": false} {
+		f := fileOf(base, false)
+		f.put("g", "g", 1)
+		p := New().Add(f.name)
+		var w mmapfile.Walker
+		err := w.Walk(f.data, func(e mmapfile.Entry) error {
+			if got, reason, err := p.Add(e); got != dropped || got && reason != BadLabel || err != nil {
+				t.Errorf("%q: dropped %v for its %v, %v", base, got, reason, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestWideHistogram: the buckets of a file that is removed cost no more than
+// they are, even if another file keeps their series.
+func TestWideHistogram(t *testing.T) {
+	wide, narrow := fileOf("histogram_1.db", false), fileOf("histogram_2.db", false)
+	const buckets = 20000
+	for i := range buckets {
+		wide.put("h", "h_bucket", 1, "le", fmt.Sprint(i))
+	}
+	narrow.put("h", "h_bucket", 1, "le", "7")
+	x := New()
+	if got := samplesOf(t, x, wide, narrow); got["h_count"] != buckets+1 {
+		t.Fatalf("count %v", got["h_count"])
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	x.Remove(wide.part)
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 200*buckets {
+		t.Errorf("removing %d buckets allocates %d bytes", buckets, n)
+	}
+	if got := samplesOf(t, x, narrow); len(got) != 3 || got["h_bucket le=7"] != 1 {
+		t.Errorf("left: %v", got)
+	}
+	checkCells(t, x)
+}
+
+// TestGivesBack: what a huge file took is free again once it is gone.
+func TestGivesBack(t *testing.T) {
+	small, huge := fileOf("counter_1.db", false), fileOf("counter_2.db", false)
+	small.put("c", "c_total", 1)
+	for i := range 50000 {
+		huge.put(fmt.Sprint("n", i), fmt.Sprint("n", i, "_total"), 1)
+	}
+	x := New()
+	samplesOf(t, x, small, huge)
+	x.Remove(huge.part)
+	if got := samplesOf(t, x, small); len(got) != 1 {
+		t.Errorf("left: %d samples", len(got))
+	}
+	if n := cap(x.acc) + cap(x.refs) + cap(x.owner) + cap(x.free); n > 1000 || len(x.families) > 1 {
+		t.Errorf("room for %d cells and %d families is left", n, len(x.families))
+	}
+	checkCells(t, x)
 }
 
 // TestGaugePID: as in the Python client, a gauge's own label "pid" gives way.

@@ -183,8 +183,8 @@ func (p *Part) passCumulative() {
 // deleted or that the file no longer reaches.
 func (p *Part) doubtful(e entry, low float32) (v float64, ok bool) {
 	for range 4 {
-		if v, ok = p.bytes.Float64(e.off); ok && float32(v) >= low {
-			return v, true
+		if v, ok = p.bytes.Float64(e.off); !ok || !(float32(v) < low) {
+			break
 		}
 		runtime.Gosched()
 	}

@@ -1,11 +1,14 @@
 package mmapfile
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math"
 	"os"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -29,11 +32,21 @@ func (b Bytes) Float64(off uint32) (float64, bool) {
 // a time.
 type File struct {
 	path string
+	// f is nil where descriptors are scarce: the file is then opened again when
+	// one is needed.
 	f    *os.File
 	id   FileID
 	data mmap.MMap
 	walk Walker
+	head []byte // how the first entry's key begins, see Verify
 }
+
+// kept counts the descriptors that files keep. Half of what the process may
+// have is left to others: a daemon that can't accept a connection is no use.
+var (
+	kept    atomic.Int64
+	maxKept = sync.OnceValue(func() int64 { return maxDescriptors() / 2 })
+)
 
 // FileID tells one file from another that has taken its name.
 type FileID struct{ dev, ino uint64 }
@@ -62,26 +75,50 @@ func OpenFile(path string) (*File, error) {
 	}
 	if err == nil {
 		file.id = ID(info)
-		err = file.remap(info.Size())
+		err = file.remap(f, info.Size())
 	}
 	if err != nil {
-		return nil, errors.Join(err, file.Close())
+		return nil, errors.Join(err, f.Close())
 	}
-	return file, nil
+	if kept.Add(1) > maxKept() {
+		kept.Add(-1)
+		file.f = nil
+		err = f.Close()
+	}
+	return file, err
+}
+
+// with calls do with a descriptor of the file.
+func (f *File) with(do func(*os.File) error) error {
+	if f.f != nil {
+		return do(f.f)
+	}
+	again, err := openRead(f.path)
+	if err != nil {
+		return err
+	}
+	info, err := again.Stat()
+	if err == nil && ID(info) != f.id {
+		err = &fs.PathError{Op: "open", Path: f.path, Err: fs.ErrNotExist} // another file has the name now
+	}
+	if err == nil {
+		err = do(again)
+	}
+	return errors.Join(err, again.Close())
 }
 
 // maxFileSize is the most that a 32-bit used count can speak of.
 const maxFileSize = math.MaxInt32
 
 // remap maps size bytes of the file in place of what was mapped before.
-func (f *File) remap(size int64) error {
+func (f *File) remap(file *os.File, size int64) error {
 	if err := f.unmap(); err != nil {
 		return err
 	}
 	if size = min(size, maxFileSize); size == 0 {
 		return nil // an empty mapping is an error to mmap(2), an empty file is none to us
 	}
-	data, err := mmap.MapRegion(f.f, int(size), mmap.RDONLY, 0, 0)
+	data, err := mmap.MapRegion(file, int(size), mmap.RDONLY, 0, 0)
 	if err != nil {
 		return &fs.PathError{Op: "mmap", Path: f.path, Err: err}
 	}
@@ -103,7 +140,12 @@ func (f *File) unmap() error {
 
 // Close unmaps and closes the file. Bytes of it must not be used any more.
 func (f *File) Close() error {
-	return errors.Join(f.unmap(), f.f.Close())
+	err := f.unmap()
+	if f.f != nil {
+		kept.Add(-1)
+		err = errors.Join(err, f.f.Close())
+	}
+	return err
 }
 
 // ID tells this file from another of the same name.
@@ -126,10 +168,45 @@ func (f *File) Walk(entry func(Entry) error) error {
 		}
 	}
 	var err error
-	if fault := Guard(func() { err = f.walk.Walk(f.data, entry) }); fault != nil {
+	fault := Guard(func() {
+		err = f.walk.Walk(f.data, entry)
+		if f.head == nil && f.walk.Pos() > headerSize {
+			f.head = bytes.Clone(f.beginning())
+		}
+	})
+	if fault != nil {
 		return f.fault(fault)
 	}
 	return err
+}
+
+// beginning returns the length of the first entry's key and how it begins, which
+// never change while the file has the same writer's entries.
+func (f *File) beginning() []byte {
+	n := int64(int32(binary.LittleEndian.Uint32(f.data[headerSize:])))
+	return f.data[headerSize:][:lengthSize+max(0, min(n, 64))]
+}
+
+// Verify returns [ErrReset] if the file does not begin as it did when it was
+// walked: something other than its writer has put new content into it.
+func (f *File) Verify() error {
+	if f.head == nil {
+		return nil
+	}
+	same := true
+	fault := Guard(func() {
+		if len(f.data) < headerSize+len(f.head) {
+			return // cut off, which Walk tells
+		}
+		same = usedOf(f.data) > 0 && bytes.Equal(f.data[headerSize:][:len(f.head)], f.head)
+	})
+	if fault != nil {
+		return f.fault(fault)
+	}
+	if !same {
+		return corrupt(0, ErrReset, "its first entry is another one")
+	}
+	return nil
 }
 
 // fault maps what is left of a file that lost pages, so that the next reader
@@ -140,14 +217,13 @@ func (f *File) fault(err error) error {
 
 // Resize maps the file anew if its size is no longer the one that is mapped.
 func (f *File) Resize() error {
-	info, err := f.f.Stat()
-	if err != nil {
-		return err
-	}
-	if min(info.Size(), maxFileSize) == int64(len(f.data)) {
-		return nil
-	}
-	return f.remap(info.Size())
+	return f.with(func(file *os.File) error {
+		info, err := file.Stat()
+		if err != nil || min(info.Size(), maxFileSize) == int64(len(f.data)) {
+			return err
+		}
+		return f.remap(file, info.Size())
+	})
 }
 
 // Used returns the used count in the file's header: what the writer says that

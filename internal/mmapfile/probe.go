@@ -1,6 +1,9 @@
 package mmapfile
 
-import "fmt"
+import (
+	"fmt"
+	"os"
+)
 
 // State is what is known of a file's writer.
 type State uint8
@@ -62,7 +65,11 @@ func (f *File) Probe(p Probe) Verdict {
 	if p == ProbeOff {
 		return Verdict{Alive, ProbeOff, nil}
 	}
-	writable, err := leased(f.f)
+	var writable bool
+	err := f.with(func(file *os.File) (err error) {
+		writable, err = leased(file)
+		return err
+	})
 	switch {
 	case err != nil:
 		return Verdict{Unknown, ProbeLease, fmt.Errorf("probe %s: %w", f.path, err)}

@@ -72,7 +72,7 @@ func TestProbeRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := &File{path: os.DevNull, f: null}
-	defer f.Close()
+	defer null.Close()
 	if v := f.Probe(ProbeAuto); v.State != Unknown || v.Err == nil {
 		t.Errorf("a file without leases is %v, %v", v.State, v.Err)
 	}

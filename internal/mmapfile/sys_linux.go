@@ -58,3 +58,18 @@ func reserve(f *os.File, size int64) error {
 // StopSignals are the signals that ask a daemon to stop. They stand here
 // because no other package of promagg imports syscall.
 func StopSignals() []os.Signal { return []os.Signal{syscall.SIGINT, syscall.SIGTERM} }
+
+// maxDescriptors returns how many files the process may have open.
+func maxDescriptors() int64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024 // what it is where nobody has set it
+	}
+	return int64(min(limit.Cur, 1<<30))
+}
+
+// Exhausted reports whether an error says that the process or the machine has no
+// more descriptors, mappings or memory. That is no fault of the file.
+func Exhausted(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}

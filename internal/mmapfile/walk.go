@@ -114,6 +114,10 @@ func (w *Walker) walkFirst(data []byte, used int64, entry func(Entry) error) err
 	return corrupt(next, ErrEntry, "neither layout fits what follows")
 }
 
+// MaxKey is the most bytes that a key may have. Real ones have a few hundred;
+// without a bound, a sparse file could make a reader take in gigabytes.
+const MaxKey = 64 << 10
+
 // entryAt reads the entry at pos. It returns where the next one begins, which
 // is greater than pos.
 func entryAt(data []byte, used, pos int64, l Layout) (e Entry, next int64, err error) {
@@ -122,8 +126,8 @@ func entryAt(data []byte, used, pos int64, l Layout) (e Entry, next int64, err e
 		return e, 0, cutOff(data, used, pos)
 	}
 	n := int64(int32(binary.LittleEndian.Uint32(data[pos:])))
-	if n <= 0 || n > used {
-		return e, 0, corrupt(pos, ErrEntry, "key length %d", n)
+	if n <= 0 || n > MaxKey {
+		return e, 0, corrupt(pos, ErrEntry, "want a key of 1 to %d bytes, got %d", MaxKey, n)
 	}
 	value := pos + paddedKey(n)
 	next = value + l.size()

@@ -96,6 +96,9 @@ func (w *Writer) publish(data []byte) {
 // Append adds an entry of value 0 and returns the offset of its value. The file
 // doubles as often as it takes; an error leaves it as it was.
 func (w *Writer) Append(key []byte) (value uint32, err error) {
+	if len(key) > MaxKey {
+		return 0, fmt.Errorf("%w: want at most %d bytes, got %d", ErrKey, MaxKey, len(key))
+	}
 	at := w.used + paddedKey(int64(len(key)))
 	end := at + w.layout.size()
 	if size := int64(len(*w.data.Load())); end > size {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/promagg/promagg/internal/mmapfile"
@@ -36,9 +37,9 @@ func Clean(path string, dryRun, force bool) (removed []string, err error) {
 		}
 		state, err := probeFile(filepath.Join(path, e.Name()))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			alive = append(alive, fmt.Sprintf("%s (%v)", e.Name(), err))
+			alive = append(alive, fmt.Sprintf("%s (%v)", strings.Trim(strconv.Quote(e.Name()), `"`), err))
 		} else if state != mmapfile.Dead {
-			alive = append(alive, fmt.Sprintf("%s (%v)", e.Name(), state))
+			alive = append(alive, fmt.Sprintf("%s (%v)", strings.Trim(strconv.Quote(e.Name()), `"`), state))
 		}
 	}
 	if len(alive) > 0 {

@@ -1,9 +1,11 @@
 package multiproc
 
 import (
+	"bytes"
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 
@@ -289,5 +291,89 @@ func TestRandomDamage(t *testing.T) {
 		if rnd.IntN(5) == 0 {
 			d.Sync(true)
 		}
+	}
+}
+
+// TestCorruptionSameSize: a file is overwritten in place by another with the same
+// used count, or emptied and extended. The next rescan sees that.
+func TestCorruptionSameSize(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := open(t, dir, mmapfile.ProbeOff)
+	path := filepath.Join(dir, "counter_1.db")
+	overwrite := func(b []byte) {
+		t.Helper()
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+		if err == nil {
+			_, err = f.WriteAt(b, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		d.Sync(true)
+	}
+	overwrite(whole(t))
+	want(t, "at first", values(t, d), "a_total", 3, "b_total", 4)
+	overwrite(bytes.ReplaceAll(bytes.ReplaceAll(whole(t), []byte(`"a`), []byte(`"x`)), []byte(`"b`), []byte(`"y`)))
+	want(t, "overwritten", values(t, d), "x_total", 3, "y_total", 4)
+	for _, size := range []int64{0, 4096} {
+		if err := os.Truncate(path, size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.Sync(true)
+	want(t, "emptied", values(t, d))
+	overwrite(whole(t))
+	want(t, "written again", values(t, d), "a_total", 3, "b_total", 4)
+}
+
+// TestCorruptionPermissionComesBack: a file that may be read at last is in the
+// next snapshot, though nothing in the directory has changed.
+func TestCorruptionPermissionComesBack(t *testing.T) {
+	if !testpeer.IsNobody() {
+		dir := t.TempDir()
+		openToAll(t, dir)
+		own := filepath.Join(dir, "own")
+		if err := os.Mkdir(own, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(own, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		testpeer.AsNobody(t, dir)
+		return
+	}
+	d, _ := open(t, "own", mmapfile.ProbeOff)
+	path := filepath.Join("own", "counter_1.db")
+	if err := os.WriteFile(path, whole(t), 0); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "closed", values(t, d))
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "opened", values(t, d), "a_total", 3, "b_total", 4)
+}
+
+// TestHugeKey: a sparse file that claims a key of two gigabytes costs nothing.
+func TestHugeKey(t *testing.T) {
+	dir := t.TempDir()
+	d, log := open(t, dir, mmapfile.ProbeAuto)
+	write(t, dir, "counter_1.db", "good_total", 1)
+	b := append(binary.LittleEndian.AppendUint32(nil, 1<<31-16), make([]byte, 4)...)
+	b = append(binary.LittleEndian.AppendUint32(b, 1<<31-64), `["`...)
+	path := filepath.Join(dir, "counter_2.db")
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 1<<31-1); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	want(t, "with a huge key", values(t, d), "good_total", 1)
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 10<<20 || log.count("counter_2.db") != 1 {
+		t.Errorf("%d bytes allocated, log:\n%s", n, log)
 	}
 }

@@ -3,6 +3,7 @@ package multiproc
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -127,8 +128,10 @@ func (d *Dir) fly(f *flight) {
 	d.nextMu.Lock()
 	d.next = nil
 	d.nextMu.Unlock()
+	f.err = errors.New("the merge did not end") // should it panic
 	d.syncLocked(false)
-	if f.err = d.failure; f.err != nil {
+	if d.failure != nil {
+		f.err = d.failure
 		return
 	}
 	// A file that lost pages under the merge has been counted in part. It is
@@ -146,6 +149,7 @@ func (d *Dir) fly(f *flight) {
 	for _, c := range f.snapshot.Conflicts {
 		d.stats.Conflicts[c.Kind]++
 	}
+	f.err = nil
 	d.stats.Invalid = len(f.snapshot.Invalid)
 	for _, name := range f.snapshot.Invalid {
 		if !slices.Contains(d.invalid, name) && len(d.invalid) < maxNamed {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/mmapfile"
@@ -17,26 +18,30 @@ type file struct {
 	f       *mmapfile.File // nil where it could not be opened
 	part    *merge.Part    // nil while its values do not count
 	verdict mmapfile.Verdict
-	damage  string // what was logged of its damage; empty while it is sound
+	damage  string // what is wrong with it; empty while it is sound
+	logged  error  // the kind of damage that was logged last
 	dropped bool   // a dropped entry was logged
 	scan    uint64 // the scan that saw it last
 }
 
 // openLocked opens a file that was found in the directory, or takes note of why
-// it can't be. It returns nil for one that is gone again.
-func (d *Dir) openLocked(f *file, info fs.FileInfo) *file {
+// it can't be. It returns fs.ErrNotExist for one that is gone again, and what
+// [mmapfile.Exhausted] is about, which is not the file's fault.
+func (d *Dir) openLocked(f *file, info fs.FileInfo) error {
 	f.id = mmapfile.ID(info)
 	if !info.Mode().IsRegular() {
 		// Not even opened: that alone may do something to a device.
 		d.damagedLocked(f, mmapfile.ErrNotRegular)
-		return f
-	}
-	if ok := d.reopenLocked(f); ok {
-		d.probeLocked(f)
-	} else if f.damage == "" {
 		return nil
 	}
-	return f
+	err := d.reopenLocked(f)
+	switch {
+	case err == nil:
+		d.probeLocked(f)
+	case errors.Is(err, fs.ErrNotExist), mmapfile.Exhausted(err):
+		return err
+	}
+	return nil
 }
 
 // closeLocked forgets a file and its values.
@@ -82,35 +87,43 @@ func (d *Dir) probeLocked(f *file) {
 	case f.part == nil:
 		if was.State == mmapfile.Dead {
 			// A new process has taken up the file: all its entries are new to us.
-			if !d.reopenLocked(f) {
+			if d.reopenLocked(f) != nil {
 				return
 			}
 		}
 		f.part = d.index.Add(f.name)
-		d.walkLocked(f)
+		d.walkLocked(f, false)
 	}
 }
 
-// reopenLocked opens a file from the start again, without its values.
-func (d *Dir) reopenLocked(f *file) bool {
+// reopenLocked opens a file from the start again, without its values. What is
+// wrong with the file itself is noted.
+func (d *Dir) reopenLocked(f *file) error {
 	d.closeLocked(f)
 	opened, err := mmapfile.OpenFile(filepath.Join(d.opts.Path, f.base))
 	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
+		if !errors.Is(err, fs.ErrNotExist) && !mmapfile.Exhausted(err) {
 			d.damagedLocked(f, err)
 		}
-		return false
+		return err
 	}
 	f.f, f.id = opened, opened.ID()
-	return true
+	return nil
 }
 
-// walkLocked indexes the entries of a counted file that are new.
-func (d *Dir) walkLocked(f *file) {
-	err := d.indexLocked(f)
+// walkLocked indexes the entries of a counted file that are new. With verify it
+// first looks whether the old ones are still what they were.
+func (d *Dir) walkLocked(f *file, verify bool) {
+	var err error
+	if verify {
+		err = f.f.Verify()
+	}
+	if err == nil {
+		err = d.indexLocked(f)
+	}
 	if errors.Is(err, mmapfile.ErrReset) {
 		d.damagedLocked(f, err)
-		if !d.reopenLocked(f) {
+		if d.reopenLocked(f) != nil {
 			return
 		}
 		f.part = d.index.Add(f.name)
@@ -128,7 +141,7 @@ func (d *Dir) indexLocked(f *file) error {
 		dropped, reason, err := f.part.Add(e)
 		if dropped && !f.dropped {
 			f.dropped = true
-			d.log.Warn("entries that no exposition can hold are left out", "file", f.base, "reason", reason.String(), "key", string(e.Key))
+			d.log.Warn("entries that no exposition can hold are left out", "file", f.base, "reason", reason.String(), "key", string(e.Key[:min(len(e.Key), 500)]))
 		}
 		return err
 	})
@@ -136,14 +149,28 @@ func (d *Dir) indexLocked(f *file) error {
 	return err
 }
 
-// damagedLocked notes that a file can't be read, or not to its end. The same
-// damage is logged once.
+// damages are the kinds of damage that the log tells apart.
+var damages = []error{mmapfile.ErrHeader, mmapfile.ErrUsed, mmapfile.ErrEntry, mmapfile.ErrKey, mmapfile.ErrReset, mmapfile.ErrFault,
+	mmapfile.ErrNotRegular, fs.ErrPermission}
+
+// errOtherDamage stands for all other kinds.
+var errOtherDamage = errors.New("damaged")
+
+// damagedLocked notes that a file can't be read, or not to its end. Of damage
+// that goes on, whatever its details, the log tells once.
 func (d *Dir) damagedLocked(f *file, err error) {
-	if f.damage == err.Error() {
-		return
+	kind := errOtherDamage
+	if i := slices.IndexFunc(damages, func(known error) bool { return errors.Is(err, known) }); i >= 0 {
+		kind = damages[i]
+	}
+	if f.damage == "" || f.logged != kind {
+		d.stats.Damages++
 	}
 	f.damage = err.Error()
-	d.stats.Damages++
+	if f.logged == kind {
+		return
+	}
+	f.logged = kind
 	d.log.Warn("value file can't be read, or not to its end; what stands before the damage is served", "file", f.base, "err", err)
 }
 

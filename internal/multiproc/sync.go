@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/promagg/promagg/internal/merge"
@@ -35,8 +36,10 @@ func (d *Dir) syncLocked(full bool) {
 	}
 	now := d.opts.Now()
 	defer func() {
-		end := d.opts.Now()
-		d.synced.Store(&end)
+		if d.failure == nil { // what could not be looked at has not been
+			end := d.opts.Now()
+			d.synced.Store(&end)
+		}
 	}()
 	info, err := os.Stat(d.opts.Path)
 	if err == nil && !info.IsDir() {
@@ -64,12 +67,26 @@ func (d *Dir) syncLocked(full bool) {
 	for _, f := range d.files {
 		switch {
 		case f.f == nil:
+			d.retryLocked(f)
 		case full || f.name.Mode.Live():
 			d.probeLocked(f)
 		}
 		if f.part != nil {
-			d.walkLocked(f)
+			d.walkLocked(f, full)
 		}
+	}
+}
+
+// retryLocked opens a file that could not be opened, in case it can be now:
+// permissions change without a trace in the directory.
+func (d *Dir) retryLocked(f *file) {
+	info, err := os.Lstat(filepath.Join(d.opts.Path, f.base))
+	if err == nil {
+		err = d.openLocked(f, info)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.failedLocked(err)
+		d.seen.stale = true
 	}
 }
 
@@ -137,8 +154,8 @@ func (d *Dir) scanLocked() bool {
 	return true
 }
 
-// listedLocked looks at one directory entry. An error means that no file of the
-// directory can be looked at.
+// listedLocked looks at one directory entry. An error means that it is not the
+// file's fault that it can't be looked at.
 func (d *Dir) listedLocked(e fs.DirEntry) error {
 	name, ok := mmapfile.ParseName(e.Name())
 	if !ok {
@@ -158,16 +175,18 @@ func (d *Dir) listedLocked(e fs.DirEntry) error {
 		if f != nil {
 			d.closeLocked(f)
 			if f.id == mmapfile.ID(info) {
-				fresh.damage = f.damage // so that the same is not logged again
+				fresh.damage, fresh.logged = f.damage, f.logged // so that the same is not logged again
 			}
 		}
-		f = d.openLocked(fresh, info)
+		f = fresh
+		if err := d.openLocked(f, info); errors.Is(err, fs.ErrNotExist) {
+			delete(d.files, e.Name())
+			return nil
+		} else if err != nil {
+			return err
+		}
 	} else if info.Size() < int64(len(f.f.Bytes())) {
 		d.resizeLocked(f)
-	}
-	if f == nil {
-		delete(d.files, e.Name())
-		return nil
 	}
 	f.scan = d.stats.Scans
 	d.files[e.Name()] = f

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -25,7 +26,13 @@ func (d *Dir) Run(ctx context.Context) {
 	defer rescan.Stop()
 	burst := time.NewTimer(0)
 	defer burst.Stop()
-	full := true
+	full, armed := true, true
+	arm := func() {
+		if !armed { // events that go on and on must not put it off
+			armed = true
+			burst.Reset(settle)
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -34,14 +41,17 @@ func (d *Dir) Run(ctx context.Context) {
 			d.Sync(true)
 			w.follow()
 		case <-burst.C:
+			armed = false
 			d.Sync(full)
 			full = false
 			w.follow()
-		case _, ok := <-w.events():
-			if !ok {
-				w.close()
+		case e, ok := <-w.events():
+			if !ok || w.lost(e) {
+				w.close() // the next follow watches what has the name then
 			}
-			burst.Reset(settle)
+			if w.w == nil || w.matters(e) {
+				arm()
+			}
 		case err := <-w.errors():
 			if errors.Is(err, fsnotify.ErrEventOverflow) {
 				d.log.Debug("the kernel dropped events; listing the directory")
@@ -49,7 +59,7 @@ func (d *Dir) Run(ctx context.Context) {
 				w.fail(err)
 			}
 			full = true
-			burst.Reset(settle)
+			arm()
 		}
 	}
 }
@@ -75,6 +85,18 @@ func (w *watch) errors() <-chan error {
 		return nil
 	}
 	return w.w.Errors
+}
+
+// lost reports whether an event says that the directory itself is gone from
+// its name, and the watch with it. Another one may have the same inode.
+func (w *watch) lost(e fsnotify.Event) bool {
+	return filepath.Clean(e.Name) == filepath.Clean(w.d.opts.Path) && e.Op.Has(fsnotify.Remove|fsnotify.Rename)
+}
+
+// matters reports whether an event is about a value file.
+func (w *watch) matters(e fsnotify.Event) bool {
+	_, ok := mmapfile.ParseName(filepath.Base(e.Name))
+	return ok
 }
 
 // follow watches the directory that the last sync saw, if it is not the one
@@ -114,8 +136,11 @@ func (w *watch) follow() {
 func (w *watch) fail(err error) {
 	if w.failure != err.Error() && !errors.Is(err, os.ErrNotExist) {
 		w.failure = err.Error()
-		w.d.log.Warn("the kernel can't watch the directory; listing it instead", "err", err,
-			"interval", w.d.opts.Rescan, "hint", "raise fs.inotify.max_user_watches or max_user_instances")
+		hint := "check the directory's permissions"
+		if !errors.Is(err, os.ErrPermission) {
+			hint = "raise fs.inotify.max_user_watches or max_user_instances"
+		}
+		w.d.log.Warn("the kernel can't watch the directory; listing it instead", "err", err, "interval", w.d.opts.Rescan, "hint", hint)
 	}
 	w.close()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -78,6 +79,70 @@ func TestRunFollowsDirectory(t *testing.T) {
 	}
 	if n := log.count("is not there"); n != 4 {
 		t.Errorf("the directory was missed 4 times and %d times in the log:\n%s", n, log)
+	}
+}
+
+// TestRunSameInode: a directory that is removed and made again often gets the
+// inode of the old one. The watch must be a new one all the same.
+func TestRunSameInode(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "metrics")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d, _ := open(t, dir, mmapfile.ProbeOff)
+	run(t, d)
+	waitFiles(t, d, "a watch", 0, true)
+	for round := range 5 {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		// The old watch's end and the new watch are news of their own; a file has
+		// to be found by the watch that there is in the end.
+		testpeer.WaitFor(t, "a watch that works", 30*time.Second, func() error {
+			base := filepath.Join(dir, fmt.Sprintf("counter_%d.db", time.Now().UnixNano()))
+			if err := os.WriteFile(base, nil, 0o644); err != nil {
+				return err
+			}
+			defer os.Remove(base)
+			for range 20 {
+				if d.Stats().Files > 0 {
+					return nil
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			return fmt.Errorf("round %d: a new file is not seen", round)
+		})
+		waitFiles(t, d, "its deletion", 0, true)
+	}
+}
+
+// TestRunUnderEvents: events that never end do not keep a new file from being
+// found.
+func TestRunUnderEvents(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := open(t, dir, mmapfile.ProbeOff)
+	run(t, d)
+	waitFiles(t, d, "a watch", 0, true)
+	stop := make(chan struct{})
+	var noise sync.WaitGroup
+	noise.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				_ = os.WriteFile(filepath.Join(dir, "counter_noise.db"), make([]byte, 8*(i%100)), 0o644)
+			}
+		}
+	})
+	defer noise.Wait()
+	defer close(stop)
+	for i := range 3 {
+		write(t, dir, fmt.Sprintf("counter_%d.db", i), "c_total", 1)
+		waitFiles(t, d, "a new file", i+2, true)
 	}
 }
 
