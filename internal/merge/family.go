@@ -83,7 +83,7 @@ func (f *family) bound(upper float64, text string) (index int32, changed bool) {
 		}
 		i = int32(len(f.bounds))
 		f.boundAt[upper] = i
-		f.bounds = append(f.bounds, Bound{upper, text, FormatBound(upper)})
+		f.bounds = append(f.bounds, Bound{upper, text, mmapfile.FormatBound(upper)})
 		return i, true
 	}
 	if b := f.bounds[i]; b.Text != text && b.Text != b.Canonical {

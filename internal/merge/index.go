@@ -256,7 +256,7 @@ func (x *Index) seriesOf(fam *family, labels Labels) *Series {
 		s.sum = x.newCell(s)
 	case mmapfile.Histogram:
 		s.sum = x.newCell(s)
-		bound, _ := fam.bound(math.Inf(1), FormatBound(math.Inf(1)))
+		bound, _ := fam.bound(math.Inf(1), mmapfile.FormatBound(math.Inf(1)))
 		s.infinity = x.newCell(s)
 		s.Buckets = []Bucket{{bound, s.infinity}}
 	}

@@ -70,7 +70,7 @@ type identity struct {
 // result are k's.
 func identify(k *mmapfile.Key, t mmapfile.Type) (id identity, bad Reason, ok bool) {
 	id.family, id.labels = k.Family, k.Labels
-	if !lawfulName(k.Family, true) || !lawfulName(k.Sample, true) {
+	if !mmapfile.ValidName(k.Family, true) || !mmapfile.ValidName(k.Sample, true) {
 		return id, BadName, false
 	}
 	if id.role, ok = roleOf(k, t); !ok {
@@ -81,7 +81,7 @@ func identify(k *mmapfile.Key, t mmapfile.Type) (id identity, bad Reason, ok boo
 		id.family = k.Sample
 	}
 	for i, l := range k.Labels {
-		if !lawfulName(l.Name, false) || strings.HasPrefix(l.Name, "__") || !utf8.ValidString(l.Value) {
+		if !mmapfile.ValidName(l.Name, false) || strings.HasPrefix(l.Name, "__") || !utf8.ValidString(l.Value) {
 			return id, BadLabel, false
 		}
 		switch {
@@ -102,7 +102,7 @@ func identify(k *mmapfile.Key, t mmapfile.Type) (id identity, bad Reason, ok boo
 			return id, BadBound, false
 		}
 		if strings.ContainsAny(id.le, "pP_") {
-			id.le = FormatBound(id.bound) // hexadecimal, which not every parser reads
+			id.le = mmapfile.FormatBound(id.bound) // hexadecimal, which not every parser reads
 		}
 	}
 	return id, 0, true
@@ -129,31 +129,4 @@ func roleOf(k *mmapfile.Key, t mmapfile.Type) (role, bool) {
 		return roleBucket, t == mmapfile.Histogram
 	}
 	return 0, false
-}
-
-// lawfulName reports whether s is a metric name (with colons) or a label name
-// of the classic character set, which every version of both formats can hold.
-func lawfulName(s string, colon bool) bool {
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c|0x20 && c|0x20 <= 'z', c == '_', colon && c == ':':
-		case '0' <= c && c <= '9' && i > 0:
-		default:
-			return false
-		}
-	}
-	return s != ""
-}
-
-// FormatBound returns a bucket's upper bound as OpenMetrics and the Python client
-// write it: a number with a point or an exponent, or +Inf.
-func FormatBound(bound float64) string {
-	if math.IsInf(bound, 1) {
-		return "+Inf"
-	}
-	s := strconv.FormatFloat(bound, 'g', -1, 64)
-	if !strings.ContainsAny(s, ".eI") {
-		s += ".0"
-	}
-	return s
 }

@@ -24,6 +24,8 @@ var (
 	// ErrNotRegular is returned for a directory, symlink, FIFO, socket or device
 	// under the name of a value file.
 	ErrNotRegular = errors.New("not a regular file")
+	// ErrTaken is returned when another process holds the lock of a file.
+	ErrTaken = errors.New("file belongs to another process")
 	// ErrLayout is returned when a file to be continued has the other layout.
 	ErrLayout = errors.New("file has another layout")
 )

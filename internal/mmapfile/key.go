@@ -337,3 +337,43 @@ func hex4(b []byte) (r rune, ok bool) {
 	}
 	return r, true
 }
+
+// AppendKey appends the key as the Python client from 0.16 writes it, labels
+// sorted by name: ["family", "sample", {"label": "value"}, "help"]. Its strings
+// must be valid UTF-8. It is the inverse of [ParseKey]; Items and Ruby are not
+// looked at.
+func AppendKey(b []byte, k Key) []byte {
+	b = append(b, '[')
+	b = appendJSON(b, k.Family)
+	b = append(b, ", "...)
+	b = appendJSON(b, k.Sample)
+	b = append(b, ", {"...)
+	for i, l := range sortLabels(slices.Clone(k.Labels)) {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = appendJSON(b, l.Name)
+		b = append(b, ": "...)
+		b = appendJSON(b, l.Value)
+	}
+	b = append(b, "}, "...)
+	b = appendJSON(b, k.Help)
+	return append(b, ']')
+}
+
+// appendJSON appends s as a JSON string.
+func appendJSON(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"', c == '\\':
+			b = append(b, '\\', c)
+		case c < ' ':
+			const digits = "0123456789abcdef"
+			b = append(b, '\\', 'u', '0', '0', digits[c>>4], digits[c&0xf])
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
+}

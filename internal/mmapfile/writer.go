@@ -40,13 +40,14 @@ func Create(path string, l Layout, size int64) (*Writer, error) {
 		return nil, err
 	}
 	w := &Writer{f: f, layout: l}
-	if err := w.open(size); err != nil {
+	if err := w.open(size, func(Entry) error { return nil }); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
 }
 
-func (w *Writer) open(size int64) error {
+// open maps the file and calls entry for each entry that it holds already.
+func (w *Writer) open(size int64, entry func(Entry) error) error {
 	info, err := w.f.Stat()
 	if err != nil {
 		return err
@@ -56,7 +57,7 @@ func (w *Writer) open(size int64) error {
 	}
 	data := *w.data.Load()
 	var walk Walker
-	if err := walk.Walk(data, func(Entry) error { return nil }); err != nil {
+	if err := walk.Walk(data, entry); err != nil {
 		return fmt.Errorf("%s: %w", w.f.Name(), err)
 	}
 	if found := walk.Layout(); found != UnknownLayout && found != w.layout {
@@ -143,4 +144,12 @@ func (w *Writer) Close() error {
 	}
 	w.old = nil
 	return errors.Join(append(errs, w.f.Close())...)
+}
+
+// Release gives up the lock and closes the file, and leaves its mappings:
+// pointers into them stay good until the process ends.
+func (w *Writer) Release() error {
+	// A mapping holds the opening that the lock belongs to, so that closing the
+	// descriptor alone would not give it up.
+	return errors.Join(unlock(w.f), w.f.Close())
 }

@@ -1,0 +1,18 @@
+package mmapfile
+
+import (
+	"os"
+	"syscall"
+)
+
+// StopSignals are the signals that ask a daemon to stop. They stand here
+// because no other package of promagg imports syscall.
+func StopSignals() []os.Signal { return []os.Signal{syscall.SIGINT, syscall.SIGTERM} }
+
+// Terminate is the signal that asks another process to stop. It stands here for
+// the same reason as [StopSignals].
+var Terminate os.Signal = syscall.SIGTERM
+
+// LossSignals tell a program in the foreground that its terminal is gone, or who
+// was reading its output.
+func LossSignals() []os.Signal { return []os.Signal{syscall.SIGHUP, syscall.SIGPIPE} }

@@ -1,0 +1,60 @@
+//go:build unix
+
+package mmapfile
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+type unixStat = syscall.Stat_t
+
+// openSafely are flags for opening files in a directory that others write to.
+const openSafely = unix.O_NOFOLLOW | unix.O_CLOEXEC
+
+// openRead opens path for reading: no link is followed, a FIFO does not block
+// us, and no child inherits the descriptor.
+func openRead(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|openSafely, 0)
+	if errors.Is(err, unix.ELOOP) {
+		err = ErrNotRegular // O_NOFOLLOW's word for a symlink
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// lock takes an exclusive lock on a file without waiting. The kernel drops it
+// with the last descriptor and mapping of this opening of the file.
+func lock(f *os.File) error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return ErrTaken
+	}
+	return os.NewSyscallError("flock", err)
+}
+
+// unlock gives up what lock took.
+func unlock(f *os.File) error {
+	return os.NewSyscallError("flock", unix.Flock(int(f.Fd()), unix.LOCK_UN))
+}
+
+// maxDescriptors returns how many files the process may have open.
+func maxDescriptors() int64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024 // what it is where nobody has set it
+	}
+	return int64(min(limit.Cur, 1<<30))
+}
+
+// Exhausted reports whether an error says that the process or the machine has no
+// more descriptors, mappings or memory. That is no fault of the file.
+func Exhausted(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
