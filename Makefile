@@ -20,10 +20,10 @@ ldflags = -X $(version_pkg).Version=$(VERSION) \
           -X $(version_pkg).BuildDate=$(BUILD_DATE)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fuzz bench bench-quick clean
+.PHONY: help build demo demo-go test lint fuzz bench bench-quick clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # Without cgo, so that the result does not depend on a C compiler being there.
 build: ## Build bin/promagg
@@ -34,6 +34,9 @@ demo: ## Run gunicorn and promagg together until Ctrl-C, or for DEMO_SECONDS=N
 	@$(MAKE) --no-print-directory build
 	@exec examples/gunicorn/demo.sh
 
+demo-go: build ## The same with Go workers, without Python or any set-up
+	@exec bin/promagg demo $(if $(DEMO_SECONDS),--for $(DEMO_SECONDS)s)
+
 test: ## Install what the tests need, then run them all with the race detector
 	@scripts/setup.sh test
 	CGO_ENABLED=1 go test -race -timeout 20m ./...
@@ -42,6 +45,8 @@ lint: ## Check formatting, go vet, staticcheck and the import rules
 	@unformatted=$$(gofmt -l .) || exit 1; \
 	if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:" $$unformatted >&2; exit 1; fi
 	go vet ./...
+	GOOS=darwin go vet ./...
+	GOARCH=arm64 go vet ./...
 	go tool staticcheck ./...
 	scripts/check-imports.sh
 

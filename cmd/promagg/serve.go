@@ -59,7 +59,11 @@ running scrapes finish.`,
 				return err
 			}
 			log := promslog.New(&promslog.Config{Level: f.level.Level, Format: f.format.Format, Writer: cmd.ErrOrStderr()})
-			return f.serve(cmd.Context(), dir, log)
+			l, err := net.Listen("tcp", f.address)
+			if err != nil {
+				return fmt.Errorf("%w: choose another address with --web.listen-address", err)
+			}
+			return f.serve(cmd.Context(), l, dir, log)
 		},
 	}
 	addDirFlag(cmd, &f.dir)
@@ -76,12 +80,8 @@ running scrapes finish.`,
 // to escape, not the landing page, not under /-/.
 var telemetryPath = regexp.MustCompile(`^(/[A-Za-z0-9_.~][A-Za-z0-9_.~-]*)+$`)
 
-// serve binds the address, looks at the directory, and serves until ctx ends.
-func (f *serveFlags) serve(ctx context.Context, dirPath string, log *slog.Logger) error {
-	l, err := net.Listen("tcp", f.address)
-	if err != nil {
-		return fmt.Errorf("%w: choose another address with --web.listen-address", err)
-	}
+// serve looks at the directory and serves on l, which it closes, until ctx ends.
+func (f *serveFlags) serve(ctx context.Context, l net.Listener, dirPath string, log *slog.Logger) error {
 	dir := multiproc.Open(multiproc.Options{Path: dirPath, Liveness: f.probe.Probe, Logger: log})
 	defer dir.Close()
 	server := &http.Server{
