@@ -2,7 +2,7 @@
 # Checks two promises about imports, for the files that are built on Linux:
 #
 #   - memory mapping, and with it unsafe and raw system calls, stays inside
-#     internal/mmapfile (examples may use syscall);
+#     internal/mmapfile;
 #   - packages depend on each other in one direction only.
 #
 # Test files may import what they like, except that nothing imports cmd.
@@ -74,7 +74,7 @@ direction() {
     pkg/client/web | pkg/client/web/*) allowed='internal/expose internal/merge internal/mmapfile internal/multiproc pkg/client' own=$from ;;
     pkg/client/*) allowed='internal/mmapfile pkg/client' own=$from ;;
     # What users copy: they can't import internal packages.
-    examples/*) allowed='pkg/client' own=$from ;;
+    examples/*) allowed='pkg/client internal/mmapfile' own=$from ;;
     *) return ;;
   esac
   for p in $own $allowed; do
@@ -101,9 +101,6 @@ while IFS=$'\t' read -r kind package dir import; do
     continue
   fi
 
-  # Examples are programs of their own, which their readers copy: they send and
-  # get signals as anyone would, by syscall.
-  if [[ $import == syscall ]] && within "$from" examples; then continue; fi
   if ! within "$from" internal/mmapfile; then
     case $import in
       unsafe | syscall | golang.org/x/sys | golang.org/x/sys/* | github.com/edsrzf/mmap-go | github.com/edsrzf/mmap-go/*)

@@ -24,9 +24,11 @@ import (
 	"os/exec"
 	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
+	// Only for the names of signals, which this repository keeps in one place. In
+	// your own program write syscall.SIGTERM and so on.
+	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/pkg/client"
 	"github.com/promagg/promagg/pkg/client/web"
 )
@@ -45,7 +47,7 @@ func main() {
 	address := flag.String("listen", "127.0.0.1:8080", "address to listen on")
 	workers := flag.Int("workers", 4, "number of worker processes")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := signal.NotifyContext(context.Background(), mmapfile.StopSignals()...)
 	defer stop()
 	var err error
 	if os.Getenv(workerEnv) != "" {
@@ -65,7 +67,7 @@ func main() {
 func work(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT) // a terminal sends them to everyone; the parent decides
+	signal.Ignore(mmapfile.Hangup, os.Interrupt) // a terminal sends them to everyone; the parent decides
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()
@@ -135,7 +137,7 @@ func supervise(ctx context.Context, address string, n int) error {
 		slots.Go(func() { keep(ctx, socket, restarts[i]) })
 	}
 	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
+	signal.Notify(hangup, mmapfile.Hangup)
 	for {
 		select {
 		case <-hangup:
@@ -239,7 +241,7 @@ func start(ctx context.Context, socket *os.File) (*worker, error) {
 // stop returns when the worker has ended.
 func (w *worker) stop() {
 	defer w.life.Close()
-	_ = w.cmd.Process.Signal(syscall.SIGTERM) // an error: it has ended
+	_ = w.cmd.Process.Signal(mmapfile.Terminate) // an error: it has ended
 	select {
 	case <-w.done:
 		return

@@ -13,6 +13,9 @@ func StopSignals() []os.Signal { return []os.Signal{syscall.SIGINT, syscall.SIGT
 // the same reason as [StopSignals].
 var Terminate os.Signal = syscall.SIGTERM
 
+// Hangup is the signal by which daemons are told to begin anew.
+var Hangup os.Signal = syscall.SIGHUP
+
 // LossSignals tell a program in the foreground that its terminal is gone, or who
 // was reading its output.
 func LossSignals() []os.Signal { return []os.Signal{syscall.SIGHUP, syscall.SIGPIPE} }
