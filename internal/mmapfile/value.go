@@ -47,18 +47,23 @@ func (v *Value) Delete() { v.bits.Store(StaleBits) }
 // timestamp 8 bytes behind it. The pointer is good until Close, through any
 // growth of the file.
 func (w *Writer) Value(off uint32) *Value {
-	data := *w.data.Load()
-	return (*Value)(unsafe.Pointer(&data[off:][:valueSize][0]))
+	segments := *w.segments.Load()
+	i := len(segments) - 1
+	for ; segments[i].start > int64(off); i-- {
+	}
+	return (*Value)(unsafe.Pointer(&segments[i].data[int64(off)-segments[i].start:][:valueSize][0]))
 }
 
 // Deleted reports whether the series was deleted.
 func (v *Value) Deleted() bool { return v.bits.Load() == StaleBits }
 
-// StripeHint returns a number that tends to be the same for calls of one
-// goroutine and to differ between goroutines, at next to no cost: it comes from
-// where the goroutine's stack is.
-func StripeHint() uint {
+// StripeHint returns a number below n, a power of two, that tends to be the same
+// for calls of one goroutine and to differ between goroutines, at next to no
+// cost: it comes from where the goroutine's stack is. Another seed makes other
+// goroutines meet.
+func StripeHint(seed uint32, n uint) uint {
 	var onStack byte
 	// Stacks are at least 2 KiB apart; the multiplication spreads them.
-	return uint((uint64(uintptr(unsafe.Pointer(&onStack))) >> 11) * 0x9e3779b97f4a7c15 >> 56)
+	h := (uint64(uintptr(unsafe.Pointer(&onStack)))>>11 ^ uint64(seed)) * 0x9e3779b97f4a7c15
+	return uint(h>>48) & (n - 1)
 }

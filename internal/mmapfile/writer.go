@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -21,10 +21,17 @@ type Writer struct {
 	f      *os.File
 	layout Layout
 	used   int64
-	// data is the whole file. Mappings that it has outgrown stay until Close,
-	// because a concurrent Set may still store through them.
-	data atomic.Pointer[mmap.MMap]
-	old  []mmap.MMap
+	size   int64 // of the file, all of which is mapped
+	// segments are the mappings of the file, in order. Growth appends to a copy:
+	// what is mapped stays where it is, for a Set or a [Value] elsewhere.
+	segments atomic.Pointer[[]segment]
+	entry    []byte // scratch of Append
+}
+
+// segment is a mapped part of the file. It begins and ends at a page boundary.
+type segment struct {
+	start int64
+	data  mmap.MMap
 }
 
 // Create opens a value file for writing, makes it where there is none, and goes
@@ -55,20 +62,19 @@ func (w *Writer) open(size int64, entry func(Entry) error) error {
 	if err := w.grow(max(size, info.Size(), headerSize)); err != nil {
 		return err
 	}
-	data := *w.data.Load()
 	var walk Walker
-	if err := walk.Walk(data, entry); err != nil {
+	if err := walk.Walk((*w.segments.Load())[0].data, entry); err != nil {
 		return fmt.Errorf("%s: %w", w.f.Name(), err)
 	}
 	if found := walk.Layout(); found != UnknownLayout && found != w.layout {
 		return fmt.Errorf("%s: %w: want %s, got %s", w.f.Name(), ErrLayout, w.layout, found)
 	}
 	w.used = max(walk.Pos(), headerSize)
-	w.publish(data)
+	w.publish()
 	return nil
 }
 
-// grow reserves and maps size bytes, rounded up to a page.
+// grow reserves size bytes, rounded up to a page, and maps those that are new.
 func (w *Writer) grow(size int64) error {
 	page := int64(os.Getpagesize())
 	size = (size + page - 1) / page * page
@@ -78,20 +84,25 @@ func (w *Writer) grow(size int64) error {
 	if err := reserve(w.f, size); err != nil {
 		return err
 	}
-	data, err := mmap.MapRegion(w.f, int(size), mmap.RDWR, 0, 0)
+	data, err := mmap.MapRegion(w.f, int(size-w.size), mmap.RDWR, 0, w.size)
 	if err != nil {
 		return &fs.PathError{Op: "mmap", Path: w.f.Name(), Err: err}
 	}
-	if old := w.data.Swap(&data); old != nil {
-		w.old = append(w.old, *old)
+	var segments []segment
+	if mapped := w.segments.Load(); mapped != nil {
+		segments = *mapped
 	}
+	segments = append(slices.Clip(segments), segment{w.size, data})
+	w.segments.Store(&segments)
+	w.size = size
 	return nil
 }
 
 // publish stores used: with this store, which releases all stores before it,
 // the entries below used exist for readers.
-func (w *Writer) publish(data []byte) {
-	atomic.StoreUint32((*uint32)(unsafe.Pointer(&data[0])), uint32(w.used))
+func (w *Writer) publish() {
+	first := (*w.segments.Load())[0].data
+	atomic.StoreUint32((*uint32)(unsafe.Pointer(&first[0])), uint32(w.used))
 }
 
 // Append adds an entry of value 0 and returns the offset of its value. The file
@@ -102,7 +113,7 @@ func (w *Writer) Append(key []byte) (value uint32, err error) {
 	}
 	at := w.used + paddedKey(int64(len(key)))
 	end := at + w.layout.size()
-	if size := int64(len(*w.data.Load())); end > size {
+	if size := w.size; end > size {
 		for size < end {
 			size *= 2
 		}
@@ -110,18 +121,20 @@ func (w *Writer) Append(key []byte) (value uint32, err error) {
 			return 0, err
 		}
 	}
-	data := *w.data.Load()
-	clear(data[w.used+int64(putKey(data[w.used:end], key)) : end])
+	w.entry = slices.Grow(w.entry[:0], int(end-w.used))[:end-w.used]
+	clear(w.entry[putKey(w.entry, key):])
+	for _, seg := range *w.segments.Load() {
+		if to := max(w.used, seg.start); to < seg.start+int64(len(seg.data)) && to < end {
+			copy(seg.data[to-seg.start:], w.entry[to-w.used:])
+		}
+	}
 	w.used = end
-	w.publish(data)
+	w.publish()
 	return uint32(at), nil
 }
 
 // Set stores a value at the offset that Append returned, in one atomic store.
-func (w *Writer) Set(value uint32, v float64) {
-	data := *w.data.Load()
-	atomic.StoreUint64((*uint64)(unsafe.Pointer(&data[value:][:valueSize][0])), math.Float64bits(v))
-}
+func (w *Writer) Set(value uint32, v float64) { w.Value(value).Set(v) }
 
 // SetAt stores a value and its timestamp in Unix seconds. The file must have
 // the value+timestamp layout.
@@ -136,14 +149,20 @@ func (w *Writer) SetAt(value uint32, v, timestamp float64) {
 // Close unmaps and closes the file, whose values stay.
 func (w *Writer) Close() error {
 	var errs []error
-	if data := w.data.Swap(nil); data != nil {
-		w.old = append(w.old, *data)
+	if segments := w.segments.Swap(nil); segments != nil {
+		for _, seg := range *segments {
+			errs = append(errs, seg.data.Unmap())
+		}
 	}
-	for _, m := range w.old {
-		errs = append(errs, m.Unmap())
-	}
-	w.old = nil
 	return errors.Join(append(errs, w.f.Close())...)
+}
+
+// Remove deletes the file, unless another one has its name by now.
+func (w *Writer) Remove() error {
+	if !sameFile(w.f, w.f.Name()) {
+		return nil
+	}
+	return remove(w.f.Name())
 }
 
 // Release gives up the lock and closes the file, and leaves its mappings:

@@ -8,7 +8,7 @@ import (
 	"github.com/promagg/promagg/internal/mmapfile"
 )
 
-func registered[C Collector](b testing.TB, c C) C {
+func withRegistry[C Collector](b testing.TB, c C) C {
 	b.Helper()
 	r := NewRegistry(Options{Dir: b.TempDir()})
 	r.MustRegister(c)
@@ -41,7 +41,7 @@ func BenchmarkInc(b *testing.B) {
 		}
 	})
 	b.Run("promagg", func(b *testing.B) {
-		c := registered(b, NewCounter(CounterOpts{Name: "c_total", Help: "h"}))
+		c := withRegistry(b, NewCounter(CounterOpts{Name: "c_total", Help: "h"}))
 		b.ReportAllocs()
 		for b.Loop() {
 			c.Inc()
@@ -58,7 +58,7 @@ func BenchmarkInc(b *testing.B) {
 
 func BenchmarkIncContended(b *testing.B) {
 	b.Run("promagg", func(b *testing.B) {
-		c := registered(b, NewCounter(CounterOpts{Name: "c_total", Help: "h"}))
+		c := withRegistry(b, NewCounter(CounterOpts{Name: "c_total", Help: "h"}))
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
 				c.Inc()
@@ -83,7 +83,7 @@ func BenchmarkSet(b *testing.B) {
 		}
 	})
 	b.Run("promagg", func(b *testing.B) {
-		g := registered(b, NewGauge(GaugeOpts{Name: "g", Help: "h"}))
+		g := withRegistry(b, NewGauge(GaugeOpts{Name: "g", Help: "h"}))
 		for b.Loop() {
 			g.Set(1)
 		}
@@ -99,7 +99,7 @@ func BenchmarkSet(b *testing.B) {
 func BenchmarkWithLabelValuesInc(b *testing.B) {
 	labels := []string{"method", "path", "code"}
 	b.Run("promagg", func(b *testing.B) {
-		c := registered(b, NewCounterVec(CounterOpts{Name: "c_total", Help: "h"}, labels))
+		c := withRegistry(b, NewCounterVec(CounterOpts{Name: "c_total", Help: "h"}, labels))
 		b.ReportAllocs()
 		for b.Loop() {
 			c.WithLabelValues("GET", "/items/{id}", "200").Inc()
@@ -116,7 +116,7 @@ func BenchmarkWithLabelValuesInc(b *testing.B) {
 
 func BenchmarkObserve(b *testing.B) {
 	b.Run("promagg", func(b *testing.B) {
-		h := registered(b, NewHistogram(HistogramOpts{Name: "h", Help: "h"}))
+		h := withRegistry(b, NewHistogram(HistogramOpts{Name: "h", Help: "h"}))
 		b.ReportAllocs()
 		for b.Loop() {
 			h.Observe(0.3)

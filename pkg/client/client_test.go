@@ -149,8 +149,11 @@ func TestRegistry(t *testing.T) {
 	c.Inc()
 	wantMerged(t, "registered", dir, map[string]float64{"c_total": 6})
 	var already AlreadyRegisteredError
-	if err := r.Register(NewCounter(CounterOpts{Name: "c_total", Help: "Other."})); !errors.As(err, &already) || already.ExistingCollector != Collector(c) {
+	if err := r.Register(NewCounter(CounterOpts{Name: "c_total", Help: "C."})); !errors.As(err, &already) || already.ExistingCollector != Collector(c) {
 		t.Errorf("a second one of the name: %v", err)
+	}
+	if err := r.Register(NewCounter(CounterOpts{Name: "c_total", Help: "Other."})); err == nil || errors.As(err, &already) {
+		t.Errorf("one of another help text: %v", err)
 	}
 	if !r.Unregister(c) || r.Unregister(c) {
 		t.Error("Unregister does not tell whether it was registered")
@@ -168,9 +171,8 @@ func TestRegistry(t *testing.T) {
 func TestSameID(t *testing.T) {
 	dir := t.TempDir()
 	start := func() (*Registry, Counter, Gauge) {
-		// As another process has it, which does not know the stores of this one.
 		opts := Options{Dir: dir, ProcessID: "7"}
-		r := newRegistry(opts, newStore(opts))
+		r := NewRegistry(opts)
 		c, g := NewCounter(CounterOpts{Name: "c_total", Help: "C."}), NewGauge(GaugeOpts{Name: "g", Help: "G."})
 		r.MustRegister(c, g)
 		return r, c, g
@@ -202,7 +204,7 @@ func TestNoDirectory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var log strings.Builder
 			opts := Options{Dir: dir, ProcessID: "1", Logger: textLogger(&log)}
-			r := newRegistry(opts, newStore(opts))
+			r := NewRegistry(opts)
 			use(r, 3)
 			if err := r.Err(); err == nil {
 				t.Error("Err is nil")

@@ -1,183 +1,149 @@
 package client
 
 import (
+	"context"
+	"encoding/binary"
 	"fmt"
-	"maps"
-	"math"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/promagg/promagg/internal/mmapfile"
 )
 
-// ValueType says what a metric of a [Collector] is.
-type ValueType int
-
-// The value types.
-const (
-	CounterValue ValueType = iota + 1
-	GaugeValue
-)
-
-// constMetric is what a collector says of one series at one moment.
-type constMetric struct {
-	desc    *Desc
-	kind    kind
-	values  []string
-	samples []constSample
-}
-
-type constSample struct {
-	suffix string
-	extra  []mmapfile.Label
-	value  float64
-}
-
-func (m *constMetric) Desc() *Desc { return m.desc }
-
-// NewConstMetric returns a metric with a fixed value, for a collector to send.
-// A gauge has the mode of its description, see [Desc.WithMode].
-func NewConstMetric(desc *Desc, t ValueType, v float64, labelValues ...string) (Metric, error) {
-	k := kind{typ: mmapfile.Counter}
-	switch t {
-	case GaugeValue:
-		k = kind{mmapfile.Gauge, desc.mode}
-	case CounterValue:
-		if !(v >= 0) {
-			return nil, fmt.Errorf("counter %q: want at least 0, got %v", desc.name, v)
-		}
-	default:
-		return nil, fmt.Errorf("metric %q: value type %d is neither CounterValue nor GaugeValue", desc.name, t)
-	}
-	return newConst(desc, k, labelValues, constSample{value: v})
-}
-
-// MustNewConstMetric is NewConstMetric that panics where that returns an error.
-func MustNewConstMetric(desc *Desc, t ValueType, v float64, labelValues ...string) Metric {
-	return must(NewConstMetric(desc, t, v, labelValues...))
-}
-
-// NewConstHistogram returns a histogram with fixed values. buckets has the
-// cumulative counts by upper bound; +Inf is count.
-func NewConstHistogram(desc *Desc, count uint64, sum float64, buckets map[float64]uint64, labelValues ...string) (Metric, error) {
-	samples := []constSample{{suffix: "_sum", value: sum}}
-	below := uint64(0)
-	bounds := slices.DeleteFunc(slices.Sorted(maps.Keys(buckets)), func(b float64) bool { return math.IsInf(b, 1) })
-	for _, bound := range append(bounds, math.Inf(1)) {
-		upTo := count
-		if !math.IsInf(bound, 1) {
-			upTo = buckets[bound]
-		}
-		if upTo < below || math.IsNaN(bound) {
-			return nil, fmt.Errorf("histogram %q: want cumulative buckets up to the count, %d, got %v", desc.name, count, buckets)
-		}
-		le := mmapfile.Label{Name: "le", Value: mmapfile.FormatBound(bound)}
-		samples = append(samples, constSample{"_bucket", []mmapfile.Label{le}, float64(upTo - below)})
-		below = upTo
-	}
-	return newConst(desc, kind{typ: mmapfile.Histogram}, labelValues, samples...)
-}
-
-// MustNewConstHistogram is NewConstHistogram that panics where that returns an
-// error.
-func MustNewConstHistogram(desc *Desc, count uint64, sum float64, buckets map[float64]uint64, labelValues ...string) Metric {
-	return must(NewConstHistogram(desc, count, sum, buckets, labelValues...))
-}
-
-// NewConstSummary returns a summary with a fixed count and sum. Its quantiles,
-// which can't be merged with those of other processes, are left out.
-func NewConstSummary(desc *Desc, count uint64, sum float64, quantiles map[float64]float64, labelValues ...string) (Metric, error) {
-	return newConst(desc, kind{typ: mmapfile.Summary}, labelValues,
-		constSample{suffix: "_count", value: float64(count)}, constSample{suffix: "_sum", value: sum})
-}
-
-// MustNewConstSummary is NewConstSummary that panics where that returns an error.
-func MustNewConstSummary(desc *Desc, count uint64, sum float64, quantiles map[float64]float64, labelValues ...string) Metric {
-	return must(NewConstSummary(desc, count, sum, quantiles, labelValues...))
-}
-
-func must(m Metric, err error) Metric {
-	if err != nil {
-		panic(err)
-	}
-	return m
-}
-
-func newConst(desc *Desc, k kind, labelValues []string, samples ...constSample) (Metric, error) {
-	if desc.err != nil {
-		return nil, desc.err
-	}
-	if err := desc.checkValues(labelValues); err != nil {
-		return nil, err
-	}
-	return &constMetric{desc, k, slices.Clone(labelValues), samples}, nil
-}
-
 // collected mirrors what one collector says into a store.
 type collected struct {
 	c     Collector
 	store *store
+	// refuse returns why the collector may not send a metric of a description.
+	refuse   func(*Desc) error
+	patience time.Duration // after which the collector is said to be slow
+	asking   chan struct{} // full while the collector is asked
 
-	mu    sync.Mutex // protects all below; held while the collector is asked
-	cells map[cellKey]*collectedCell
+	mu    sync.Mutex // protects all below; not held while the collector is asked
+	cells map[string]*collectedCell
+	key   []byte // scratch
 	round int
-	gone  bool // it has been unregistered
+	began time.Time       // when it was asked last
+	ended bool            // nothing is stored any more
+	told  map[string]bool // the faults that have been logged
 }
 
-type cellKey struct {
-	kind kind
-	key  string
+func newCollected(c Collector, s *store, patience time.Duration, refuse func(*Desc) error) *collected {
+	return &collected{c: c, store: s, refuse: refuse, patience: patience, asking: make(chan struct{}, 1), cells: make(map[string]*collectedCell), told: make(map[string]bool)}
 }
 
+// collectedCell is one value that a collector tells.
 type collectedCell struct {
-	value *mmapfile.Value
-	stamp *mmapfile.Value // of a mostrecent gauge, else nil
-	// base is what a dead process of the same id had counted.
-	base float64
-	seen int // the last round in which the collector had it
+	spot
+	base float64 // what a dead process of the same id had counted
+	seen int     // the last round in which the collector had it
 }
 
-// mirror asks the collector and stores what it says. What it no longer says is
-// deleted.
-func (m *collected) mirror() {
+// ask asks the collector, unless it still owes an answer.
+func (m *collected) ask() {
+	select {
+	case m.asking <- struct{}{}:
+		go m.answer()
+	default:
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if time.Since(m.began) > m.patience {
+			m.tellSlow()
+		}
+	}
+}
+
+// wait asks the collector and returns once what it says is stored, or ctx ends.
+// What it says later is stored then.
+func (m *collected) wait(ctx context.Context) {
+	done := make(chan struct{})
+	select {
+	case m.asking <- struct{}{}:
+		go func() { m.answer(); close(done) }()
+	case <-ctx.Done():
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.tellSlow()
+	}
+}
+
+// answer has the collector answer. The caller has filled asking.
+func (m *collected) answer() {
+	m.mu.Lock()
+	m.began = time.Now()
+	m.mu.Unlock()
+	m.mirror(collect(m.c))
+	<-m.asking
+}
+
+func (m *collected) tellSlow() {
+	m.tell("slow", fmt.Errorf("has not answered for %v: its metrics are as old as its last answer", m.patience))
+}
+
+// mirror stores what the collector said. What it no longer says is deleted.
+func (m *collected) mirror(metrics []Metric) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.gone {
+	if m.ended {
 		return
 	}
 	m.round++
-	for metric := range collect(m.c) {
-		cm, ok := metric.(*constMetric)
-		if !ok {
-			m.store.fail(fmt.Errorf("collector %T sent a %T: want what NewConstMetric and its like return", m.c, metric))
-			continue
-		}
-		for _, s := range cm.samples {
-			m.put(cm, s)
+	for _, metric := range metrics {
+		switch metric := metric.(type) {
+		case *constMetric:
+			if err := m.refuse(metric.desc); err != nil {
+				m.tell(metric.desc.name, err)
+				continue
+			}
+			for _, s := range metric.samples {
+				m.put(metric, s)
+			}
+		case *invalidMetric:
+			m.tell(metric.desc.name, metric.err)
+		default:
+			m.tell(fmt.Sprintf("%T", metric), fmt.Errorf("sent a %T: want what NewConstMetric and its like return", metric))
 		}
 	}
 	for k, cell := range m.cells {
 		if cell.seen != m.round {
-			cell.value.Delete()
+			cell.delete()
 			delete(m.cells, k)
 		}
 	}
 }
 
+// tell logs the first fault of each kind.
+func (m *collected) tell(kind string, err error) {
+	if !m.told[kind] {
+		m.told[kind] = true
+		m.store.log.Error("collector", "collector", fmt.Sprintf("%T", m.c), "err", err)
+	}
+}
+
 func (m *collected) put(cm *constMetric, s constSample) {
-	k := cellKey{cm.kind, string(cm.desc.key(cm.desc.family(cm.kind), cm.desc.name+s.suffix, cm.values, s.extra...))}
-	cell := m.cells[k]
+	// The key of the file says the same, but takes longer to write.
+	m.key = append(m.key[:0], byte(cm.kind.typ), byte(cm.kind.mode))
+	m.key = appendText(appendText(m.key, cm.desc.ident), s.suffix)
+	for _, l := range s.extra {
+		m.key = appendText(m.key, l.Value)
+	}
+	for _, v := range cm.values {
+		m.key = appendText(m.key, v)
+	}
+	cell := m.cells[string(m.key)]
 	if cell == nil {
-		cell = new(collectedCell)
-		cell.value, cell.stamp = m.store.place(k.kind, []byte(k.key))
+		cell = &collectedCell{spot: m.store.place(cm.kind, cm.desc.key(cm.desc.family(cm.kind), cm.desc.name+s.suffix, cm.values, s.extra...))}
 		if cm.kind.mode.Base() != mmapfile.MostRecent {
 			cell.stamp = nil
 		}
-		if k.kind.typ != mmapfile.Gauge && !cell.value.Deleted() {
+		if cm.kind.typ != mmapfile.Gauge && !cell.value.Deleted() {
 			cell.base = cell.value.Load()
 		}
-		m.cells[k] = cell
+		m.cells[string(m.key)] = cell
 	}
 	cell.seen = m.round
 	if cell.stamp != nil && (cell.stamp.Load() == 0 || cell.value.Load() != s.value) {
@@ -187,28 +153,38 @@ func (m *collected) put(cm *constMetric, s constSample) {
 	cell.value.Set(cell.base + s.value)
 }
 
-// forget deletes all that the collector has said.
-func (m *collected) forget() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.gone = true
-	for _, cell := range m.cells {
-		cell.value.Delete()
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func (c *collectedCell) delete() {
+	c.value.Delete()
+	for _, v := range c.rest {
+		v.Delete()
 	}
 }
 
-// collect yields what a collector sends.
-func collect(c Collector) func(yield func(Metric) bool) {
-	return func(yield func(Metric) bool) {
-		ch := make(chan Metric)
-		var sending sync.WaitGroup
-		sending.Go(func() { c.Collect(ch); close(ch) })
-		defer sending.Wait()
-		more := true
-		for m := range ch {
-			more = more && yield(m)
+// end makes what the collector still says go nowhere; with forget, what it has
+// said is deleted.
+func (m *collected) end(forget bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ended = true
+	if forget {
+		for _, cell := range m.cells {
+			cell.delete()
 		}
 	}
+}
+
+// collect returns what a collector sends.
+func collect(c Collector) (metrics []Metric) {
+	ch := make(chan Metric)
+	go func() { c.Collect(ch); close(ch) }()
+	for m := range ch {
+		metrics = append(metrics, m)
+	}
+	return metrics
 }
 
 // describe returns what a collector describes.
@@ -219,40 +195,4 @@ func describe(c Collector) (descs []*Desc) {
 		descs = append(descs, d)
 	}
 	return descs
-}
-
-// funcCollector is a metric whose value a function tells.
-type funcCollector struct {
-	desc *Desc
-	t    ValueType
-	f    func() float64
-}
-
-// CounterFunc is a counter whose value a function tells. The function is called
-// at the registry's interval and at Close.
-type CounterFunc interface{ Collector }
-
-// GaugeFunc is a gauge whose value a function tells.
-type GaugeFunc interface{ Collector }
-
-// NewCounterFunc returns a counter whose value is f's, which must not fall and
-// must be safe for concurrent use.
-func NewCounterFunc(opts CounterOpts, f func() float64) CounterFunc {
-	return &funcCollector{Opts(opts).desc(nil), CounterValue, f}
-}
-
-// NewGaugeFunc returns a gauge whose value is f's, which must be safe for
-// concurrent use.
-func NewGaugeFunc(opts GaugeOpts, f func() float64) GaugeFunc {
-	return &funcCollector{opts.named().desc(nil).WithMode(opts.Mode), GaugeValue, f}
-}
-
-// Describe implements Collector.
-func (c *funcCollector) Describe(ch chan<- *Desc) { ch <- c.desc }
-
-// Collect implements Collector.
-func (c *funcCollector) Collect(ch chan<- Metric) {
-	if m, err := NewConstMetric(c.desc, c.t, c.f()); err == nil {
-		ch <- m
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -22,6 +23,10 @@ type Desc struct {
 	consts []mmapfile.Label
 	mode   mmapfile.Mode // of gauges that a collector sends
 	err    error
+	// id is the same for two descriptions that have series in common: the name
+	// with the constant labels. ident has all that the file has of the
+	// description.
+	id, ident string
 }
 
 // WithMode returns a copy of the description for gauges of another mode than
@@ -49,6 +54,12 @@ func NewDesc(fqName, help string, variableLabels []string, constLabels Labels) *
 		d.consts = append(d.consts, mmapfile.Label{Name: name, Value: constLabels[name]})
 	}
 	d.err = d.check()
+	id := strconv.AppendQuote(nil, d.name)
+	for _, l := range d.consts {
+		id = strconv.AppendQuote(append(id, l.Name...), l.Value)
+	}
+	d.id = string(id)
+	d.ident = string(strconv.AppendQuote(fmt.Appendf(id, "%q", d.labels), d.help))
 	return d
 }
 
@@ -59,6 +70,22 @@ func BuildFQName(namespace, subsystem, name string) string {
 	}
 	parts := slices.DeleteFunc([]string{namespace, subsystem, name}, func(s string) bool { return s == "" })
 	return strings.Join(parts, "_")
+}
+
+// alike reports whether two descriptions of one name can be one family: with the
+// same label names and help text.
+func (d *Desc) alike(o *Desc) bool {
+	return d.help == o.help && slices.Equal(d.labelNames(), o.labelNames())
+}
+
+// labelNames returns the names of all labels, sorted.
+func (d *Desc) labelNames() []string {
+	names := slices.Clone(d.labels)
+	for _, l := range d.consts {
+		names = append(names, l.Name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // String describes the family as error messages do.

@@ -59,7 +59,14 @@ func NewGaugeVec(opts GaugeOpts, labelNames []string) *GaugeVec {
 	return &GaugeVec{family: f}
 }
 
-func (g *gauge) Set(v float64)     { g.at.Load().Set(v) }
+func (g *gauge) Set(v float64) {
+	at := g.at.Load()
+	at.Set(v)
+	if g.at.Load() != at {
+		g.set(&g.cell, at, v)
+	}
+}
+
 func (g *gauge) Inc()              { g.at.Load().Add(1) }
 func (g *gauge) Dec()              { g.at.Load().Add(-1) }
 func (g *gauge) Add(v float64)     { g.at.Load().Add(v) }

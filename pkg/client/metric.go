@@ -9,10 +9,12 @@ import (
 // cell is one value of a metric. Until its metric is registered it lives on the
 // heap, from then on wherever the registry's store has put it.
 type cell struct {
-	at      atomic.Pointer[mmapfile.Value] // nil once there are stripes
-	heap    mmapfile.Value
-	stripes atomic.Pointer[[stripes]*mmapfile.Value] // the places of a sum that many goroutines add to
-	misses  atomic.Uint32                            // additions that met another
+	at   atomic.Pointer[mmapfile.Value] // nil once additions are spread over all
+	heap mmapfile.Value
+	// all is every place whose values make up the cell's, nil for at alone. If at
+	// is nil, they are at least as many as there are stripes.
+	all    atomic.Pointer[[]*mmapfile.Value]
+	misses atomic.Uint32 // additions that met another
 }
 
 func (c *cell) init() { c.at.Store(&c.heap) }
@@ -20,40 +22,47 @@ func (c *cell) init() { c.at.Store(&c.heap) }
 // move gives the cell a new place and takes its value along: added to what is
 // there if it is a sum, else in its stead. An addition that is under way
 // meanwhile may get lost; register metrics before you use them.
-func (c *cell) move(to *mmapfile.Value, sum bool) {
-	if to.Deleted() {
-		to.Set(0)
+func (c *cell) move(to spot, sum bool) {
+	c.misses.Store(0)
+	if to.value.Deleted() {
+		to.value.Set(0)
+	}
+	if len(to.rest) > 0 {
+		all := append([]*mmapfile.Value{to.value}, to.rest...)
+		c.all.Store(&all)
 	}
 	from := c.at.Load()
-	if from == to {
-		return
-	}
 	if !sum {
-		to.Set(from.Load())
-		c.at.Store(to)
+		to.value.Set(from.Load())
+		c.at.Store(to.value)
 		return
 	}
-	c.at.Store(to)
-	to.Add(from.Swap(0))
+	c.at.Store(to.value)
+	to.value.Add(from.Swap(0))
 }
 
-// leave moves the cell back to the heap, with its value.
-func (c *cell) leave() {
+// leave moves the cell back to the heap, with its value, and returns the places
+// that it had.
+func (c *cell) leave() []*mmapfile.Value {
+	left := c.current()
 	total := 0.0
-	for _, v := range c.current() {
-		total += v.Load()
+	for _, v := range left {
+		if x := v.Load(); !v.Deleted() {
+			total += x
+		}
 	}
 	c.heap.Set(total)
 	c.at.Store(&c.heap)
-	c.misses.Store(0)
+	c.all.Store(nil)
+	return left
 }
 
 // current returns all places that the cell's value is made up of.
 func (c *cell) current() []*mmapfile.Value {
-	if v := c.at.Load(); v != nil {
-		return []*mmapfile.Value{v}
+	if all := c.all.Load(); all != nil {
+		return *all
 	}
-	return c.stripes.Load()[:]
+	return []*mmapfile.Value{c.at.Load()}
 }
 
 // add adds x. Goroutines that get into each other's way here are spread over
@@ -66,9 +75,19 @@ func (c *cell) add(x float64, s striper) {
 
 func (c *cell) addSlow(x float64, s striper) {
 	v := c.at.Load()
-	if v == nil {
-		v = c.stripes.Load()[mmapfile.StripeHint()%stripes]
-	} else if c.misses.Add(1) == patience {
+	for ; v == nil; v = c.at.Load() {
+		// No places at all mean that it has just left them.
+		if all := c.all.Load(); all != nil {
+			// Goroutines that meet again and again are dealt out anew.
+			hint := mmapfile.StripeHint(c.misses.Load()/patience, stripes)
+			if v = (*all)[min(int(hint), len(*all)-1)]; !v.TryAdd(x) {
+				c.misses.Add(1)
+				v.Add(x)
+			}
+			return
+		}
+	}
+	if c.misses.Add(1) == patience {
 		defer s.stripe(c)
 	}
 	v.Add(x)
@@ -77,11 +96,14 @@ func (c *cell) addSlow(x float64, s striper) {
 // stripes is how many places a sum has that many goroutines add to.
 const stripes = 8
 
-// spread gives the cell more places beside the one it has.
-func (c *cell) spread(more [stripes - 1]*mmapfile.Value) {
-	all := &[stripes]*mmapfile.Value{c.at.Load()}
-	copy(all[1:], more[:])
-	c.stripes.Store(all)
+// spread makes additions go to all places of the cell.
+func (c *cell) spread(all []*mmapfile.Value) {
+	for _, v := range all {
+		if v.Deleted() {
+			v.Set(0)
+		}
+	}
+	c.all.Store(&all)
 	c.at.Store(nil)
 }
 
@@ -90,7 +112,7 @@ type striper interface{ stripe(*cell) }
 
 // patience is how often an addition may fail because of another before the cell
 // gets more entries. They are for good, so a rare coincidence is no reason.
-const patience = 100
+const patience = 128
 
 // Metric is one series, or the few of one histogram or summary.
 type Metric interface {

@@ -20,7 +20,7 @@ func TestPythonReads(t *testing.T) {
 	dir := t.TempDir()
 	for i, id := range []string{"1", "2"} {
 		opts := Options{Dir: dir, ProcessID: id, ValueOnly: true}
-		r := newRegistry(opts, newStore(opts))
+		r := NewRegistry(opts)
 		defer r.Close()
 		c := NewCounterVec(CounterOpts{Name: "requests_total", Help: "Requests \"quoted\"\nand more."}, []string{"path", "code"})
 		h := NewHistogramVec(HistogramOpts{Name: "took_seconds", Help: "Time.", Buckets: []float64{0.1, 1, 1e6}}, []string{"l"})

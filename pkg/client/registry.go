@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -9,30 +10,22 @@ import (
 	"strconv"
 	"sync"
 	"time"
-	"unicode/utf8"
-
-	"github.com/promagg/promagg/internal/mmapfile"
 )
 
 // Collector is what can be registered: the metrics of this package, and whatever
 // implements it outside. A collector of one's own sends metrics made by
 // [NewConstMetric] and its like; since no scrape reaches a worker, it is asked at
-// the registry's interval and at Close.
+// the registry's interval and at Close. One that takes longer holds nobody else
+// up; Register and Close wait for it for 5 s at most.
 type Collector interface {
-	// Describe sends the descriptions of all that Collect may send. A collector
-	// that describes nothing is unchecked: it may send what it likes, but what it
-	// sends under a name that another one has is left out, and logged once. It
-	// can't be unregistered.
+	// Describe sends the descriptions of all that Collect may send; the rest is
+	// left out, and logged once. A collector that describes nothing is unchecked:
+	// it may send what it likes but for the names of others, and can't be
+	// unregistered.
 	Describe(ch chan<- *Desc)
 	// Collect sends the metrics with their values of the moment. It must be safe
 	// for concurrent use.
 	Collect(ch chan<- Metric)
-}
-
-// bound is a collector whose values live in the store itself.
-type bound interface {
-	bind(*store)
-	unbind(forget bool)
 }
 
 // Options are the settings of a registry. The zero Options take everything from
@@ -53,75 +46,52 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Registry holds the metrics of a process and gives their values a place. It is
-// safe for concurrent use.
+// Registry holds the metrics of a process and gives their values a place. In a
+// directory it is a writer of its own, with its own files: a second registry of
+// the process that writes to the same directory is there as a second process
+// would be, under the next free id. It is safe for concurrent use.
 type Registry struct {
 	store    *store
 	interval time.Duration
+	patience time.Duration   // how long anybody waits for a collector
+	ctx      context.Context // ends with Close
+	cancel   context.CancelFunc
+	asking   sync.WaitGroup // the goroutine that asks collectors
 
 	// mu protects all below. It is taken before a family's and the store's lock,
 	// and never while a collector is asked.
 	mu         sync.Mutex
-	byName     map[string]registration
+	byID       map[string]*registered   // by what descriptions must not share
+	byName     map[string][]*registered // by name: each has its own constant labels
 	collectors []*collected
-	stop       chan struct{} // ends the goroutine that asks collectors; nil before the first
-	stopped    chan struct{}
+	running    bool // the goroutine is
+	closed     bool
 }
 
-// registration is what a name is taken by.
-type registration struct {
-	c    Collector
-	desc *Desc
+// registered is a collector with what it describes.
+type registered struct {
+	c     Collector
+	descs []*Desc
+	m     *collected // nil for a bound one
 }
 
-// NewRegistry returns a registry for this process. All registries of a process
-// that have the same directory and id write to the same files.
+// bound is a collector whose values live in the store itself.
+type bound interface {
+	bind(*store) error
+	unbind(forget bool)
+}
+
+// NewRegistry returns a registry for this process.
 func NewRegistry(opts Options) *Registry {
 	opts.Dir = cmp.Or(opts.Dir, os.Getenv("PROMETHEUS_MULTIPROC_DIR"), os.Getenv("prometheus_multiproc_dir"))
 	opts.ProcessID = cmp.Or(opts.ProcessID, os.Getenv("PROMAGG_PROCESS_ID"), strconv.Itoa(os.Getpid()))
-	return newRegistry(opts, storeOf(opts))
+	r := &Registry{store: newStore(opts), interval: cmp.Or(opts.Interval, 5*time.Second), patience: 5 * time.Second, byID: make(map[string]*registered), byName: make(map[string][]*registered)}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	return r
 }
 
-func newRegistry(opts Options, s *store) *Registry {
-	return &Registry{store: s, interval: cmp.Or(opts.Interval, 5*time.Second), byName: make(map[string]registration)}
-}
-
-// stores are the stores of this process, by directory and id: a process must not
-// meet its own locks.
-var (
-	storesMu sync.Mutex // protects stores
-	stores   = make(map[[2]string]*store)
-)
-
-func storeOf(opts Options) *store {
-	storesMu.Lock()
-	defer storesMu.Unlock()
-	at := [2]string{opts.Dir, opts.ProcessID}
-	if s := stores[at]; s != nil && opts.Dir != "" && !s.isStopped() {
-		return s
-	}
-	s := newStore(opts)
-	stores[at] = s
-	return s
-}
-
-func newStore(opts Options) *store {
-	s := &store{dir: opts.Dir, id: opts.ProcessID, layout: mmapfile.ValueTimestamp, log: opts.Logger, files: make(map[kind]*valueFile), heap: make(map[kind]map[string]heapValue)}
-	if opts.ValueOnly {
-		s.layout = mmapfile.ValueOnly
-	}
-	if s.log == nil {
-		s.log = slog.Default()
-	}
-	name := mmapfile.Name{Type: mmapfile.Counter, ID: opts.ProcessID}
-	if parsed, ok := mmapfile.ParseName(name.String()); !ok || parsed != name || !utf8.ValidString(opts.ProcessID) {
-		s.id = strconv.Itoa(os.Getpid())
-		s.fail(fmt.Errorf("process id %q can't be part of a file name, want text without slashes; going by the PID", opts.ProcessID))
-	}
-	return s
-}
-
-// AlreadyRegisteredError is returned for a collector whose name is taken.
+// AlreadyRegisteredError is returned for a collector that describes the same as
+// one that is registered.
 type AlreadyRegisteredError struct {
 	ExistingCollector, NewCollector Collector
 }
@@ -131,107 +101,148 @@ func (e AlreadyRegisteredError) Error() string {
 }
 
 // Register adds a collector, which from then on is served. It returns
-// [AlreadyRegisteredError] if one of that name is there, and the fault of an
-// invalid name, label or help text.
+// [AlreadyRegisteredError] if one that describes the same is there. Other errors
+// tell of an invalid name, label or help text, of a name that has other label
+// names or help elsewhere, or of a metric that another registry has.
 func (r *Registry) Register(c Collector) error {
-	descs := describe(c)
-	if len(descs) == 0 {
-		c = &unchecked{c, r, make(map[string]bool)}
-	}
+	reg := &registered{c: c, descs: describe(c)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i, d := range descs {
-		if d.err != nil {
-			return fmt.Errorf("descriptor %v is invalid: %w", d, d.err)
-		}
-		if existing, ok := r.byName[d.name]; ok {
-			return AlreadyRegisteredError{existing.c, c}
-		}
-		for _, other := range descs[:i] {
-			if other.name == d.name {
-				return fmt.Errorf("descriptor %v stands twice in one collector", d)
-			}
-		}
-	}
-	for _, d := range descs {
-		r.byName[d.name] = registration{c, d}
+	if err := r.checkLocked(reg); err != nil {
+		return err
 	}
 	if b, ok := c.(bound); ok {
-		b.bind(r.store)
+		if err := b.bind(r.store); err != nil {
+			return err
+		}
+		r.addLocked(reg)
 		return nil
 	}
-	m := &collected{c: c, store: r.store, cells: make(map[cellKey]*collectedCell)}
-	r.collectors = append(r.collectors, m)
-	if r.stop == nil {
-		r.stop, r.stopped = make(chan struct{}), make(chan struct{})
-		go r.run(r.stop, r.stopped)
+	refuse := reg.refuse
+	if len(reg.descs) == 0 {
+		refuse = func(d *Desc) error { return r.own(reg, d) }
 	}
+	reg.m = newCollected(c, r.store, r.patience, refuse)
+	r.addLocked(reg)
+	if r.closed {
+		return nil
+	}
+	if !r.running {
+		r.running = true
+		r.asking.Go(r.run)
+	}
+	r.collectors = append(slices.Clip(r.collectors), reg.m)
 	r.mu.Unlock() // collectors are asked without it: they may do what they like
 	defer r.mu.Lock()
-	m.mirror()
+	ctx, cancel := context.WithTimeout(context.Background(), r.patience)
+	defer cancel()
+	reg.m.wait(ctx)
 	return nil
 }
 
-// unchecked is a collector that describes nothing. A name becomes its own when
-// it first sends a metric of that name.
-type unchecked struct {
-	Collector
-	r     *Registry
-	names map[string]bool // true: its own; false: another one's, which has been logged
+// checkLocked returns why a collector can't be registered.
+func (r *Registry) checkLocked(reg *registered) error {
+	var taken error
+	for i, d := range reg.descs {
+		if d.err != nil {
+			return fmt.Errorf("descriptor %v is invalid: %w", d, d.err)
+		}
+		if i := slices.IndexFunc(reg.descs[:i], func(o *Desc) bool { return o.name == d.name }); i >= 0 && !d.alike(reg.descs[i]) {
+			return fmt.Errorf("descriptors reported by collector have inconsistent label names or help strings for the same fully-qualified name, offender is %v", d)
+		}
+		for _, other := range r.byName[d.name] {
+			for _, o := range other.descs {
+				if o.name == d.name && !d.alike(o) {
+					return fmt.Errorf("a previously registered descriptor with the same fully-qualified name as %v has different label names or a different help string: %v", d, o)
+				}
+			}
+		}
+		if others := r.byName[d.name]; len(others) > 0 && len(others[0].descs) == 0 {
+			taken = AlreadyRegisteredError{others[0].c, reg.c} // unchecked: the name is all its own
+		} else if other := r.byID[d.id]; other != nil && other.sameAs(reg) {
+			taken = AlreadyRegisteredError{other.c, reg.c}
+		} else if other != nil {
+			taken = fmt.Errorf("descriptor %v already exists with the same fully-qualified name and const label values", d)
+		}
+	}
+	return taken
 }
 
-// Collect implements Collector.
-func (u *unchecked) Collect(ch chan<- Metric) {
-	for m := range collect(u.Collector) {
-		if cm, ok := m.(*constMetric); !ok || u.owns(cm.desc) {
-			ch <- m
+// sameAs reports whether both describe the same.
+func (g *registered) sameAs(o *registered) bool {
+	ids := func(reg *registered) []string {
+		var ids []string
+		for _, d := range reg.descs {
+			ids = append(ids, d.id)
+		}
+		slices.Sort(ids)
+		return slices.Compact(ids)
+	}
+	return slices.Equal(ids(g), ids(o))
+}
+
+func (r *Registry) addLocked(reg *registered) {
+	for _, d := range reg.descs {
+		r.byID[d.id] = reg
+		if !slices.Contains(r.byName[d.name], reg) {
+			r.byName[d.name] = append(r.byName[d.name], reg)
 		}
 	}
 }
 
-func (u *unchecked) owns(d *Desc) bool {
-	u.r.mu.Lock()
-	defer u.r.mu.Unlock()
-	own, told := u.names[d.name]
-	if own {
-		return true
+// refuse returns an error for what the collector has not described.
+func (g *registered) refuse(d *Desc) error {
+	if slices.ContainsFunc(g.descs, func(own *Desc) bool { return own.id == d.id && own.alike(d) }) {
+		return nil
 	}
-	if other, taken := u.r.byName[d.name]; taken {
-		if !told {
-			u.names[d.name] = false
-			u.r.store.log.Error("metric left out: another collector has its name", "metric", d.name,
-				"collector", fmt.Sprintf("%T", u.Collector), "other", fmt.Sprintf("%T", other.c))
-		}
-		return false
-	}
-	u.r.byName[d.name] = registration{u.Collector, d}
-	u.names[d.name] = true
-	return true
+	return fmt.Errorf("sent a metric that it does not describe, which is left out: %v", d)
 }
 
-// run asks the collectors until stop is closed.
-func (r *Registry) run(stop <-chan struct{}, stopped chan<- struct{}) {
-	defer close(stopped)
+// own makes a name the unchecked collector's own, unless another one has it.
+func (r *Registry) own(reg *registered, d *Desc) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch owners := r.byName[d.name]; {
+	case len(owners) == 0:
+		r.byName[d.name] = []*registered{reg}
+	case owners[0] != reg:
+		return fmt.Errorf("sent %q, which is left out: %T has that name", d.name, owners[0].c)
+	}
+	return nil
+}
+
+// run asks the collectors until the registry is closed. None of them waits for
+// another.
+func (r *Registry) run() {
 	tick := time.NewTicker(r.interval)
 	defer tick.Stop()
 	for {
 		select {
-		case <-stop:
+		case <-r.ctx.Done():
 			return
 		case <-tick.C:
-			r.mirror()
+			r.mu.Lock()
+			collectors := r.collectors
+			r.mu.Unlock()
+			for _, m := range collectors {
+				m.ask()
+			}
 		}
 	}
 }
 
-// mirror asks all collectors.
+// mirror asks all collectors and waits for their answers.
 func (r *Registry) mirror() {
 	r.mu.Lock()
-	collectors := slices.Clone(r.collectors)
+	collectors := r.collectors
 	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), r.patience)
+	defer cancel()
+	var asking sync.WaitGroup
 	for _, m := range collectors {
-		m.mirror()
+		asking.Go(func() { m.wait(ctx) })
 	}
+	asking.Wait()
 }
 
 // MustRegister registers collectors and panics at the first that can't be.
@@ -247,39 +258,27 @@ func (r *Registry) MustRegister(cs ...Collector) {
 // reports whether it was registered. Collectors are the same if they describe
 // the same.
 func (r *Registry) Unregister(c Collector) bool {
-	descs := describe(c)
-	r.forget(c) // before its names are free for others
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	found := false
-	for _, d := range descs {
-		if reg, ok := r.byName[d.name]; ok && reg.desc == d {
-			delete(r.byName, d.name)
-			found = true
-		}
-	}
-	if !found {
+	like := &registered{descs: describe(c)}
+	if len(like.descs) == 0 {
 		return false
 	}
-	if b, ok := c.(bound); ok {
-		b.unbind(true)
-		return true
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	reg := r.byID[like.descs[0].id]
+	if reg == nil || !reg.sameAs(like) {
+		return false
+	}
+	for _, d := range reg.descs {
+		delete(r.byID, d.id)
+		r.byName[d.name] = slices.DeleteFunc(r.byName[d.name], func(other *registered) bool { return other == reg })
+	}
+	if reg.m != nil {
+		reg.m.end(true)
+		r.collectors = slices.DeleteFunc(slices.Clone(r.collectors), func(m *collected) bool { return m == reg.m })
+	} else {
+		reg.c.(bound).unbind(true)
 	}
 	return true
-}
-
-// forget takes out a collector that is asked, and deletes what it said.
-func (r *Registry) forget(c Collector) {
-	r.mu.Lock()
-	i := slices.IndexFunc(r.collectors, func(m *collected) bool { return m.c == c })
-	if i < 0 {
-		r.mu.Unlock()
-		return
-	}
-	m := r.collectors[i]
-	r.collectors = slices.Delete(slices.Clone(r.collectors), i, i+1)
-	r.mu.Unlock()
-	m.forget()
 }
 
 // Err returns why metrics stay in this process although a directory is set, nil
@@ -302,47 +301,28 @@ func (r *Registry) Images() map[string][]byte {
 }
 
 // Close ends the process's part in the directory: collectors are asked a last
-// time, the files of live gauges are deleted, the locks given up. What was
-// counted stays and is served as that of a process that has ended. Metrics can
-// still be used, to no effect.
+// time and waited for, for 5 s at most; the files of live gauges are deleted, the locks given up. What was counted stays and is served as that of a
+// process that has ended; a registry that is made afterwards is a new one, even
+// in the same process. Metrics can still be used, to no effect.
 func (r *Registry) Close() error {
 	r.mu.Lock()
-	stop, stopped := r.stop, r.stopped
-	r.stop = nil
+	r.closed = true
 	r.mu.Unlock()
-	if stop != nil {
-		close(stop)
-		<-stopped
-	}
+	r.cancel()
+	r.asking.Wait()
 	r.mirror()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, m := range r.collectors {
+		m.end(false)
+	}
 	r.collectors = nil
-	for _, reg := range r.byName {
-		if b, ok := reg.c.(bound); ok {
-			b.unbind(false)
+	for _, reg := range r.byID {
+		if reg.m == nil {
+			reg.c.(bound).unbind(false)
 		}
 	}
+	clear(r.byID)
 	clear(r.byName)
 	return r.store.stop()
 }
-
-// DefaultRegistry returns the registry that the functions of the package use. It
-// is made at the first call, so that a program may set the environment before.
-var DefaultRegistry = sync.OnceValue(func() *Registry { return NewRegistry(Options{}) })
-
-// Register registers a collector with the default registry.
-func Register(c Collector) error { return DefaultRegistry().Register(c) }
-
-// MustRegister registers collectors with the default registry and panics at the
-// first that can't be.
-func MustRegister(cs ...Collector) { DefaultRegistry().MustRegister(cs...) }
-
-// Unregister takes a collector out of the default registry.
-func Unregister(c Collector) bool { return DefaultRegistry().Unregister(c) }
-
-// Err tells whether the default registry's metrics reach their files.
-func Err() error { return DefaultRegistry().Err() }
-
-// Close closes the default registry.
-func Close() error { return DefaultRegistry().Close() }

@@ -6,7 +6,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/promagg/promagg/internal/mmapfile"
 )
@@ -39,40 +42,67 @@ type store struct {
 
 // valueFile is one of the process's files.
 type valueFile struct {
-	path   string
 	w      *mmapfile.Writer
-	known  map[string]uint32 // where each key's value is
-	failed bool              // it can't be had or grown; what is new stays on the heap
+	known  map[string][]uint32 // where each key's values are
+	failed bool                // it can't be had or grown; what is new stays on the heap
+}
+
+func newStore(opts Options) *store {
+	s := &store{dir: opts.Dir, id: opts.ProcessID, layout: mmapfile.ValueTimestamp, log: opts.Logger, files: make(map[kind]*valueFile), heap: make(map[kind]map[string]heapValue)}
+	if opts.ValueOnly {
+		s.layout = mmapfile.ValueOnly
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	name := mmapfile.Name{Type: mmapfile.Counter, ID: opts.ProcessID}
+	if parsed, ok := mmapfile.ParseName(name.String()); !ok || parsed != name || !utf8.ValidString(opts.ProcessID) {
+		s.id = strconv.Itoa(os.Getpid())
+		s.fail(fmt.Errorf("process id %q can't be part of a file name, want text without slashes; going by the PID", opts.ProcessID))
+	}
+	return s
 }
 
 // maxProcesses bounds how many processes may go by one id.
 const maxProcesses = 10000
 
-// place returns where the value of a key lives, and its timestamp's place in a
-// layout that has one. A value found in the file is one that a dead process of
-// the same id left, or that was deleted before.
-func (s *store) place(k kind, key []byte) (value, stamp *mmapfile.Value) {
+// spot is where the value of a key lives.
+type spot struct {
+	value *mmapfile.Value
+	stamp *mmapfile.Value // its timestamp, nil in a layout without
+	// rest are further values of the same key, which readers add to the first:
+	// what contention had spread before, in this process or in a dead one.
+	rest []*mmapfile.Value
+}
+
+// place returns where the value of a key lives. What is found in the file is
+// what a dead process of the same id left, or was deleted before.
+func (s *store) place(k kind, key []byte) spot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
-		return new(mmapfile.Value), nil
+		return spot{value: new(mmapfile.Value)}
 	}
 	if s.dir == "" {
 		return s.heapLocked(k, string(key))
 	}
 	s.beginLocked()
-	off, ok := s.fileLocked(k).offset(s, key)
+	at, ok := s.fileLocked(k).offsets(s, key)
 	if !ok {
 		if s.unplaced != nil {
 			s.unplaced.Add(1)
 		}
-		return new(mmapfile.Value), nil
+		return spot{value: new(mmapfile.Value)}
 	}
-	value = s.files[k].w.Value(off)
+	w := s.files[k].w
+	found := spot{value: w.Value(at[0])}
 	if s.layout == mmapfile.ValueTimestamp {
-		stamp = s.files[k].w.Value(off + 8)
+		found.stamp = w.Value(at[0] + 8)
 	}
-	return value, stamp
+	for _, off := range at[1:] {
+		found.rest = append(found.rest, w.Value(off))
+	}
+	return found
 }
 
 // beginLocked makes the file of counters before all others: its name decides by
@@ -83,8 +113,8 @@ func (s *store) beginLocked() {
 	}
 	k := kind{typ: mmapfile.Counter}
 	d := NewDesc(unplacedName, "Values of metrics that found no place in a value file and are not served.", nil, nil)
-	if off, ok := s.fileLocked(k).offset(s, d.key(d.family(k), d.name, nil)); ok {
-		s.unplaced = s.files[k].w.Value(off)
+	if at, ok := s.fileLocked(k).offsets(s, d.key(d.family(k), d.name, nil)); ok {
+		s.unplaced = s.files[k].w.Value(at[0])
 	}
 }
 
@@ -92,46 +122,75 @@ func (s *store) beginLocked() {
 // [Err] returns an error.
 const unplacedName = "promagg_client_unplaced_values_total"
 
-// offset returns where the value of a key is, appended if it is new.
-func (f *valueFile) offset(s *store, key []byte) (off uint32, ok bool) {
+// offsets returns where the values of a key are, at least one, appended if the
+// key is new.
+func (f *valueFile) offsets(s *store, key []byte) (at []uint32, ok bool) {
 	if f.failed {
-		return 0, false
+		return nil, false
 	}
-	if off, ok = f.known[string(key)]; ok {
-		return off, true
+	if at = f.known[string(key)]; len(at) > 0 {
+		return at, true
 	}
-	off, err := f.w.Append(key)
-	if err != nil {
+	if err := f.append(key); err != nil {
 		f.failed = true
 		s.unplacedLocked(err)
-		return 0, false
+		return nil, false
 	}
-	f.known[string(key)] = off
-	return off, true
+	return f.known[string(key)], true
 }
 
-// more returns further entries of one key, unless there can be none.
-func (s *store) more(k kind, key []byte) (values [stripes - 1]*mmapfile.Value, ok bool) {
+// append adds one entry of a key to the file.
+func (f *valueFile) append(key []byte) error {
+	off, err := f.w.Append(key)
+	if err == nil {
+		f.known[string(key)] = append(f.known[string(key)], off)
+	}
+	return err
+}
+
+// more returns all values of a key, those first, at least n, that share no cache
+// line with another of them; unless there can't be so many.
+func (s *store) more(k kind, key []byte, n int) (values []*mmapfile.Value, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.files[k]
 	if s.stopped || f == nil || f.failed {
-		return values, false
+		return nil, false
 	}
-	for i := range values {
-		off, err := f.w.Append(key)
-		if err != nil {
-			return values, false // the one entry there is will do
+	apart, close := spaced(f.known[string(key)])
+	for len(apart) < n {
+		if f.append(key) != nil {
+			return nil, false // the one entry there is will do
 		}
-		values[i] = f.w.Value(off)
+		apart, close = spaced(f.known[string(key)])
+	}
+	for _, off := range slices.Concat(apart, close) {
+		values = append(values, f.w.Value(off))
 	}
 	return values, true
+}
+
+// cacheLine is the size in bytes of what cores pass to each other, at most, on
+// what we run on.
+const cacheLine = 64
+
+// spaced splits offsets into those that share no cache line with one before, and
+// the rest.
+func spaced(offsets []uint32) (apart, close []uint32) {
+	for _, off := range offsets {
+		if n := len(apart); n == 0 || off/cacheLine != apart[n-1]/cacheLine {
+			apart = append(apart, off)
+		} else {
+			close = append(close, off)
+		}
+	}
+	return apart, close
 }
 
 // heapValue is an entry of a file that is not there.
 type heapValue struct{ value, stamp *mmapfile.Value }
 
-func (s *store) heapLocked(k kind, key string) (value, stamp *mmapfile.Value) {
+func (s *store) heapLocked(k kind, key string) spot {
 	h, ok := s.heap[k][key]
 	if !ok {
 		h = heapValue{new(mmapfile.Value), new(mmapfile.Value)}
@@ -140,7 +199,7 @@ func (s *store) heapLocked(k kind, key string) (value, stamp *mmapfile.Value) {
 		}
 		s.heap[k][key] = h
 	}
-	return h.value, h.stamp
+	return spot{value: h.value, stamp: h.stamp}
 }
 
 // images returns the value files that the process would have in a directory, by
@@ -163,7 +222,7 @@ func (s *store) images() map[string][]byte {
 func (s *store) fileLocked(k kind) *valueFile {
 	f := s.files[k]
 	if f == nil {
-		f = &valueFile{known: make(map[string]uint32)}
+		f = &valueFile{known: make(map[string][]uint32)}
 		s.files[k] = f
 		if err := s.claimLocked(k, f); err != nil {
 			f.failed = true
@@ -179,13 +238,13 @@ func (s *store) claimLocked(k kind, f *valueFile) error {
 	id := s.id
 	for n := 1; n < maxProcesses; n++ {
 		name := mmapfile.Name{Type: k.typ, Mode: k.mode, ID: id}
-		f.path = filepath.Join(s.dir, name.String())
+		path := filepath.Join(s.dir, name.String())
 		var err error
 		if k.typ == mmapfile.Gauge {
 			// What a gauge was in another process says nothing about this one.
-			f.w, err = mmapfile.ClaimAnew(f.path, s.layout, initialSize)
+			f.w, err = mmapfile.ClaimAnew(path, s.layout, initialSize)
 		} else {
-			f.w, err = mmapfile.Claim(f.path, s.layout, initialSize, func(key []byte, value uint32) { f.known[string(key)] = value })
+			f.w, err = mmapfile.Claim(path, s.layout, initialSize, func(key []byte, value uint32) { f.known[string(key)] = append(f.known[string(key)], value) })
 		}
 		switch corrupt := new(mmapfile.CorruptError); {
 		case err == nil:
@@ -249,17 +308,9 @@ func (s *store) stop() error {
 			continue
 		}
 		if k.mode.Live() {
-			if err := os.Remove(f.path); !errors.Is(err, os.ErrNotExist) {
-				errs = append(errs, err)
-			}
+			errs = append(errs, f.w.Remove())
 		}
 		errs = append(errs, f.w.Release())
 	}
 	return errors.Join(errs...)
-}
-
-func (s *store) isStopped() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stopped
 }

@@ -89,7 +89,7 @@ func TestCollectors(t *testing.T) {
 	calls := 0.0
 	start := func() (*Registry, *levels) {
 		opts := Options{Dir: dir, ProcessID: "1"}
-		r := newRegistry(opts, newStore(opts))
+		r := NewRegistry(opts)
 		l := &levels{NewDesc("level", "Level.", []string{"l"}, nil).WithMode(ModeLiveSum), map[string]float64{"a": 1, "b": 2}}
 		r.MustRegister(l,
 			NewCounterFunc(CounterOpts{Name: "calls_total", Help: "Calls."}, func() float64 { calls++; return calls }),

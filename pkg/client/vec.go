@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/promagg/promagg/internal/mmapfile"
 )
 
 // MetricVec is a family of metrics with the same name and label names, one for
@@ -33,8 +35,10 @@ type family[M placed] struct {
 	make func(values []string) M
 
 	table atomic.Pointer[table[M]]
-	mu    sync.Mutex // protects store, and the table against other writers
+	mu    sync.Mutex // protects all below, and the table against other writers
 	store *store     // nil until registered
+	// forgotten says that the family's series were deleted when it left its store.
+	forgotten bool
 }
 
 func newFamily[M placed](desc *Desc, k kind, sum bool, make func([]string) M) *family[M] {
@@ -322,9 +326,7 @@ func (f *family[M]) remove(match func(*entry[M]) bool) (n int) {
 			return true
 		}
 		n++
-		for _, p := range e.metric.places() {
-			f.leaveLocked(p.cell, f.store != nil)
-		}
+		f.leaveLocked(e, f.store != nil)
 		return false
 	}))
 	return n
@@ -344,32 +346,40 @@ func (f *family[M]) Collect(ch chan<- Metric) {
 }
 
 // bind moves the family's metrics to where a registry keeps its values.
-func (f *family[M]) bind(s *store) {
+func (f *family[M]) bind(s *store) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.store != nil {
+		return fmt.Errorf("metric %q is registered with another registry: its values have one place only", f.desc.name)
+	}
 	f.store = s
 	for e := range f.table.Load().all {
 		f.bindLocked(e)
 	}
+	return nil
 }
 
 func (f *family[M]) bindLocked(e *entry[M]) {
 	for _, p := range e.metric.places() {
-		value, stamp := f.store.place(f.kind, f.keyOf(e, p))
-		if p.stamp != nil && stamp != nil {
-			p.stamp.move(stamp, false)
+		to := f.store.place(f.kind, f.keyOf(e, p))
+		if p.stamp != nil && to.stamp != nil {
+			p.stamp.move(spot{value: to.stamp}, false)
 		}
-		p.cell.move(value, f.sum)
+		p.cell.move(to, f.sum)
 	}
 }
 
-// leaveLocked takes a cell back to the heap; with forget, its series is deleted.
-func (f *family[M]) leaveLocked(c *cell, forget bool) {
-	left := c.current()
-	c.leave()
-	if forget {
-		for _, v := range left {
-			v.Delete()
+// leaveLocked takes an entry back to the heap; with forget, its series are
+// deleted.
+func (f *family[M]) leaveLocked(e *entry[M], forget bool) {
+	for _, p := range e.metric.places() {
+		if p.stamp != nil {
+			p.stamp.leave()
+		}
+		for _, v := range p.cell.leave() {
+			if forget {
+				v.Delete()
+			}
 		}
 	}
 }
@@ -384,8 +394,8 @@ func (f *family[M]) stripe(c *cell) {
 	for e := range f.table.Load().all {
 		for _, p := range e.metric.places() {
 			if p.cell == c {
-				if more, ok := f.store.more(f.kind, f.keyOf(e, p)); ok {
-					c.spread(more)
+				if all, ok := f.store.more(f.kind, f.keyOf(e, p), stripes); ok {
+					c.spread(all)
 				}
 				return
 			}
@@ -404,9 +414,27 @@ func (f *family[M]) unbind(forget bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for e := range f.table.Load().all {
+		f.leaveLocked(e, forget)
+	}
+	f.store, f.forgotten = nil, forget
+}
+
+// set stores x once more for who has just stored it in a place that the cell has
+// left meanwhile, and makes sure that it does not bring back a series that is
+// deleted.
+func (f *family[M]) set(c *cell, was *mmapfile.Value, x float64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c.at.Load().Set(x)
+	if was == &c.heap || f.store == nil && !f.forgotten {
+		return
+	}
+	for e := range f.table.Load().all {
 		for _, p := range e.metric.places() {
-			f.leaveLocked(p.cell, forget)
+			if p.cell.at.Load() == was {
+				return // the series has been made again
+			}
 		}
 	}
-	f.store = nil
+	was.Delete()
 }

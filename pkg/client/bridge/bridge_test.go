@@ -357,7 +357,7 @@ func TestClash(t *testing.T) {
 	count := make(map[string]int)
 	for _, line := range log.lines() {
 		for _, name := range []string{"taken_total", "theirs_total", "later"} {
-			if strings.Contains(line, "metric="+name+" ") {
+			if strings.Contains(line, `sent \"`+name+`\", which is left out`) {
 				count[name]++
 			}
 		}

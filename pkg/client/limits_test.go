@@ -1,0 +1,114 @@
+package client
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/promagg/promagg/internal/mmapfile"
+)
+
+// TestFewDescriptors: a process that may open no more files keeps its values on
+// the heap, and goes on.
+func TestFewDescriptors(t *testing.T) {
+	rerun(t, "ulimit -n 12", func(dir string) {
+		var taken []*os.File
+		for {
+			f, err := os.Open(os.DevNull)
+			if err != nil {
+				break
+			}
+			taken = append(taken, f)
+		}
+		for _, f := range taken[:min(2, len(taken))] { // room for two files and no more
+			f.Close()
+		}
+		var log strings.Builder
+		r := NewRegistry(Options{Dir: dir, ProcessID: "1", Logger: textLogger(&log)})
+		use(r, 3)
+		wantUnplaced(t, r, syscall.EMFILE, &log)
+	})
+}
+
+// TestFewMappings: the same for a process that may map no more.
+func TestFewMappings(t *testing.T) {
+	rerun(t, "true", func(dir string) {
+		// The Go runtime needs mappings of its own where the heap grows.
+		debug.SetGCPercent(-1)
+		ballast := make([][]byte, 0, 64)
+		for range cap(ballast) {
+			ballast = append(ballast, make([]byte, 1<<20))
+		}
+		var log strings.Builder
+		r := NewRegistry(Options{Dir: dir, ProcessID: "1", Logger: textLogger(&log)})
+		c := NewCounterVec(CounterOpts{Name: "c_total", Help: "C."}, []string{"l"})
+		r.MustRegister(c)
+		c.WithLabelValues("placed").Inc()
+		var room []*mmapfile.Writer
+		for {
+			w, err := mmapfile.Create(dir+"/filler", mmapfile.ValueTimestamp, 0)
+			if err != nil {
+				if !mmapfile.Exhausted(err) {
+					t.Fatal(err)
+				}
+				break
+			}
+			if len(room) < 50 {
+				room = append(room, w)
+			} else if err := w.Release(); err != nil { // leaves its mapping
+				t.Fatal(err)
+			}
+		}
+		g := NewGauge(GaugeOpts{Name: "g", Help: "G."})
+		r.MustRegister(g)
+		g.Set(1)
+		for _, w := range room {
+			w.Close()
+		}
+		clear(ballast)
+		wantUnplaced(t, r, syscall.ENOMEM, &log)
+		if err := os.Remove(dir + "/filler"); err != nil {
+			t.Error(err)
+		}
+		if got := merged(t, dir, mmapfile.ProbeAuto); got[`c_total l="placed"`] != 1 {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+// rerun runs the test once more as a process of its own, under a limit that a
+// command of the shell sets.
+func rerun(t *testing.T, limit string, inside func(dir string)) {
+	const env = "PROMAGG_TEST_LIMITED"
+	if dir := os.Getenv(env); dir != "" {
+		inside(dir)
+		return
+	}
+	test, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", limit+` && exec "$@"`, "sh", test, "-test.v", "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), env+"="+t.TempDir())
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// wantUnplaced checks that the registry has told, once, that it ran into a limit.
+func wantUnplaced(t *testing.T, r *Registry, limit error, log *strings.Builder) {
+	t.Helper()
+	if err := r.Err(); !errors.Is(err, limit) {
+		t.Errorf("Err() is %v, want %v", err, limit)
+	}
+	if n := strings.Count(log.String(), "\n"); n != 1 {
+		t.Errorf("%d lines logged:\n%s", n, log)
+	}
+	if r.store.unplaced.Load() == 0 {
+		t.Error("no value is counted as unplaced")
+	}
+}
