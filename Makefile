@@ -20,7 +20,7 @@ ldflags = -X $(version_pkg).Version=$(VERSION) \
           -X $(version_pkg).BuildDate=$(BUILD_DATE)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-go test lint fuzz bench bench-quick clean
+.PHONY: help build demo demo-gunicorn test lint fuzz bench bench-quick clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,13 +29,13 @@ help: ## Show this list
 build: ## Build bin/promagg
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(ldflags)' -o bin/promagg ./cmd/promagg
 
-demo: ## Run gunicorn and promagg together until Ctrl-C, or for DEMO_SECONDS=N
+demo: build ## Run a pre-forked Go server and promagg until Ctrl-C, or for DEMO_SECONDS=N
+	@exec bin/promagg demo $(if $(DEMO_SECONDS),--for $(DEMO_SECONDS)s)
+
+demo-gunicorn: ## The same with a Flask application under gunicorn
 	@scripts/setup.sh demo
 	@$(MAKE) --no-print-directory build
 	@exec examples/gunicorn/demo.sh
-
-demo-go: build ## The same with Go workers, without Python or any set-up
-	@exec bin/promagg demo $(if $(DEMO_SECONDS),--for $(DEMO_SECONDS)s)
 
 test: ## Install what the tests need, then run them all with the race detector
 	@scripts/setup.sh test

@@ -194,7 +194,7 @@ func recycle(ctx context.Context, slots []*slot) (terminated, killed int) {
 func (d *demo) await(ctx context.Context) error {
 	deadline := time.Now().Add(startIn)
 	for ctx.Err() == nil {
-		err := d.load.send("GET", "/")
+		err := d.load.send(ctx, "GET", "/")
 		if err == nil {
 			d.load.answered.Add(1)
 			return nil

@@ -49,7 +49,9 @@ func (l *load) run(ctx context.Context, perSecond float64) {
 		case n < 15:
 			path = "/broken"
 		}
-		if err := l.send(method, path); err == nil {
+		// It does not end with the load, so that each request is known to be
+		// answered or not.
+		if err := l.send(context.WithoutCancel(ctx), method, path); err == nil {
 			l.answered.Add(1)
 		} else {
 			l.failed.Add(1) // it was at a worker that got killed
@@ -57,10 +59,9 @@ func (l *load) run(ctx context.Context, perSecond float64) {
 	}
 }
 
-// send sends a request and reads the whole answer. It does not end with the
-// load, so that each request is known to be answered or not.
-func (l *load) send(method, path string) error {
-	req, err := http.NewRequest(method, l.url+path, nil)
+// send sends a request and reads the whole answer.
+func (l *load) send(ctx context.Context, method, path string) error {
+	req, err := http.NewRequestWithContext(ctx, method, l.url+path, nil)
 	if err != nil {
 		return err
 	}
