@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -157,17 +158,30 @@ func (w *Writer) Close() error {
 	return errors.Join(append(errs, w.f.Close())...)
 }
 
+// Path returns the name by which the file was opened.
+func (w *Writer) Path() string { return w.f.Name() }
+
+// Named reports whether the file still has that name.
+func (w *Writer) Named() bool { return sameFile(w.f, w.f.Name()) }
+
 // Remove deletes the file, unless another one has its name by now.
 func (w *Writer) Remove() error {
-	if !sameFile(w.f, w.f.Name()) {
+	if !w.Named() {
 		return nil
 	}
 	return remove(w.f.Name())
 }
 
+// released are the files that this process has released. It has them mapped for as
+// long as it lives, and so looks like their writer.
+var released sync.Map // FileID to bool
+
 // Release gives up the lock and closes the file, and leaves its mappings:
 // pointers into them stay good until the process ends.
 func (w *Writer) Release() error {
+	if info, err := w.f.Stat(); err == nil {
+		released.Store(ID(info), true)
+	}
 	// A mapping holds the opening that the lock belongs to, so that closing the
 	// descriptor alone would not give it up.
 	return errors.Join(unlock(w.f), w.f.Close())

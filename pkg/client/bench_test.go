@@ -57,6 +57,15 @@ func BenchmarkInc(b *testing.B) {
 }
 
 func BenchmarkIncContended(b *testing.B) {
+	b.Run("promagg in process", func(b *testing.B) {
+		c := NewCounter(CounterOpts{Name: "c_total", Help: "h"})
+		NewRegistry(Options{}).MustRegister(c)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				c.Inc()
+			}
+		})
+	})
 	b.Run("promagg", func(b *testing.B) {
 		c := withRegistry(b, NewCounter(CounterOpts{Name: "c_total", Help: "h"}))
 		b.RunParallel(func(pb *testing.PB) {

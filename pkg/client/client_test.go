@@ -209,11 +209,17 @@ func TestNoDirectory(t *testing.T) {
 			if err := r.Err(); err == nil {
 				t.Error("Err is nil")
 			}
-			if n := strings.Count(log.String(), "\n"); n != 1 {
-				t.Errorf("%d lines logged:\n%s", n, log.String())
+			if got := logOf(r, &log); strings.Count(got, "\n") != 1 {
+				t.Errorf("logged:\n%s", got)
 			}
 		})
 	}
+}
+
+// logOf returns what a registry has logged to a builder.
+func logOf(r *Registry, to fmt.Stringer) string {
+	r.store.log.wait()
+	return to.String()
 }
 
 func textLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }

@@ -21,7 +21,8 @@ type collected struct {
 
 	mu    sync.Mutex // protects all below; not held while the collector is asked
 	cells map[string]*collectedCell
-	key   []byte // scratch
+	bound map[bound]bool // families that it passes on; true: their values are in the store because of it
+	key   []byte         // scratch
 	round int
 	began time.Time       // when it was asked last
 	ended bool            // nothing is stored any more
@@ -29,12 +30,14 @@ type collected struct {
 }
 
 func newCollected(c Collector, s *store, patience time.Duration, refuse func(*Desc) error) *collected {
-	return &collected{c: c, store: s, refuse: refuse, patience: patience, asking: make(chan struct{}, 1), cells: make(map[string]*collectedCell), told: make(map[string]bool)}
+	return &collected{c: c, store: s, refuse: refuse, patience: patience, asking: make(chan struct{}, 1), cells: make(map[string]*collectedCell), bound: make(map[bound]bool), told: make(map[string]bool)}
 }
 
 // collectedCell is one value that a collector tells.
 type collectedCell struct {
 	spot
+	kind kind
+	file []byte  // its key there
 	base float64 // what a dead process of the same id had counted
 	seen int     // the last round in which the collector had it
 }
@@ -43,11 +46,12 @@ type collectedCell struct {
 func (m *collected) ask() {
 	select {
 	case m.asking <- struct{}{}:
+		m.begin()
 		go m.answer()
 	default:
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if time.Since(m.began) > m.patience {
+		if !m.began.IsZero() && time.Since(m.began) > m.patience {
 			m.tellSlow()
 		}
 	}
@@ -59,6 +63,7 @@ func (m *collected) wait(ctx context.Context) {
 	done := make(chan struct{})
 	select {
 	case m.asking <- struct{}{}:
+		m.begin()
 		go func() { m.answer(); close(done) }()
 	case <-ctx.Done():
 	}
@@ -71,12 +76,26 @@ func (m *collected) wait(ctx context.Context) {
 	}
 }
 
+// begin notes when the collector was asked.
+func (m *collected) begin() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.began = time.Now()
+}
+
 // answer has the collector answer. The caller has filled asking.
 func (m *collected) answer() {
-	m.mu.Lock()
-	m.began = time.Now()
-	m.mu.Unlock()
-	m.mirror(collect(m.c))
+	metrics, err := collect(m.c)
+	var own []Metric // what it may send; this is found out without our lock
+	var refused []error
+	for _, metric := range metrics {
+		if refusal := m.refuse(metric.Desc()); refusal != nil {
+			refused = append(refused, refusal)
+		} else {
+			own = append(own, metric)
+		}
+	}
+	m.mirror(own, refused, err)
 	<-m.asking
 }
 
@@ -84,35 +103,58 @@ func (m *collected) tellSlow() {
 	m.tell("slow", fmt.Errorf("has not answered for %v: its metrics are as old as its last answer", m.patience))
 }
 
-// mirror stores what the collector said. What it no longer says is deleted.
-func (m *collected) mirror(metrics []Metric) {
+// mirror stores what the collector said. What it no longer says is deleted,
+// unless it could not answer.
+func (m *collected) mirror(metrics []Metric, refused []error, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.began = time.Time{}
 	if m.ended {
+		return
+	}
+	for _, err := range refused {
+		m.tell(err.Error(), err)
+	}
+	if err != nil {
+		m.tell("panic", err)
 		return
 	}
 	m.round++
 	for _, metric := range metrics {
 		switch metric := metric.(type) {
 		case *constMetric:
-			if err := m.refuse(metric.desc); err != nil {
-				m.tell(metric.desc.name, err)
-				continue
-			}
 			for _, s := range metric.samples {
 				m.put(metric, s)
 			}
 		case *invalidMetric:
 			m.tell(metric.desc.name, metric.err)
+		case placed:
+			m.bind(metric)
 		default:
-			m.tell(fmt.Sprintf("%T", metric), fmt.Errorf("sent a %T: want what NewConstMetric and its like return", metric))
+			m.tell(fmt.Sprintf("%T", metric), fmt.Errorf("sent a %T: want metrics of this package, or what NewConstMetric and its like return", metric))
 		}
 	}
 	for k, cell := range m.cells {
 		if cell.seen != m.round {
 			cell.delete()
 			delete(m.cells, k)
+			m.store.drop(cell.kind, cell.file)
 		}
+	}
+}
+
+// bind takes care of a collector that passes on metrics of this package, which it
+// holds without having registered them: their values move to the store, where
+// they need not be asked for.
+func (m *collected) bind(metric placed) {
+	home := metric.home()
+	if _, ok := m.bound[home]; ok {
+		return
+	}
+	err := home.bind(m.store)
+	m.bound[home] = err == nil
+	if err != nil {
+		m.tell(metric.Desc().name, err)
 	}
 }
 
@@ -120,7 +162,7 @@ func (m *collected) mirror(metrics []Metric) {
 func (m *collected) tell(kind string, err error) {
 	if !m.told[kind] {
 		m.told[kind] = true
-		m.store.log.Error("collector", "collector", fmt.Sprintf("%T", m.c), "err", err)
+		m.store.log.tell("collector", "collector", fmt.Sprintf("%T", m.c), "err", err)
 	}
 }
 
@@ -136,7 +178,8 @@ func (m *collected) put(cm *constMetric, s constSample) {
 	}
 	cell := m.cells[string(m.key)]
 	if cell == nil {
-		cell = &collectedCell{spot: m.store.place(cm.kind, cm.desc.key(cm.desc.family(cm.kind), cm.desc.name+s.suffix, cm.values, s.extra...))}
+		key := cm.desc.key(cm.desc.family(cm.kind), cm.desc.name+s.suffix, cm.values, s.extra...)
+		cell = &collectedCell{spot: m.store.place(cm.kind, key), kind: cm.kind, file: key}
 		if cm.kind.mode.Base() != mmapfile.MostRecent {
 			cell.stamp = nil
 		}
@@ -170,21 +213,38 @@ func (m *collected) end(forget bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ended = true
-	if forget {
-		for _, cell := range m.cells {
-			cell.delete()
+	for home, ours := range m.bound {
+		if ours {
+			home.unbind(forget)
 		}
+	}
+	clear(m.bound)
+	if !forget {
+		return
+	}
+	for _, cell := range m.cells {
+		cell.delete()
+		m.store.drop(cell.kind, cell.file)
 	}
 }
 
-// collect returns what a collector sends.
-func collect(c Collector) (metrics []Metric) {
+// collect returns what a collector sends. One that panics does so where nobody
+// could recover, so it is done here.
+func collect(c Collector) (metrics []Metric, err error) {
 	ch := make(chan Metric)
-	go func() { c.Collect(ch); close(ch) }()
+	go func() {
+		defer close(ch)
+		defer func() {
+			if r := recover(); r != nil {
+				err = fmt.Errorf("panicked, so its metrics stay as they were: %v", r)
+			}
+		}()
+		c.Collect(ch)
+	}()
 	for m := range ch {
 		metrics = append(metrics, m)
 	}
-	return metrics
+	return metrics, err
 }
 
 // describe returns what a collector describes.

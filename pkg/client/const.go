@@ -41,6 +41,9 @@ func NewConstMetric(desc *Desc, t ValueType, v float64, labelValues ...string) (
 	switch t {
 	case GaugeValue:
 		k = kind{mmapfile.Gauge, desc.mode}
+		if err := desc.checkPID(); err != nil {
+			return nil, err
+		}
 	case CounterValue:
 		if !(v >= 0) {
 			return nil, fmt.Errorf("counter %q: want at least 0, got %v", desc.name, v)

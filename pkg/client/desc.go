@@ -73,9 +73,10 @@ func BuildFQName(namespace, subsystem, name string) string {
 }
 
 // alike reports whether two descriptions of one name can be one family: with the
-// same label names and help text.
+// same label names, variable and constant, and help text.
 func (d *Desc) alike(o *Desc) bool {
-	return d.help == o.help && slices.Equal(d.labelNames(), o.labelNames())
+	return d.help == o.help && slices.Equal(d.labelNames(), o.labelNames()) && len(d.labels) == len(o.labels) &&
+		!slices.ContainsFunc(d.labels, func(name string) bool { return !slices.Contains(o.labels, name) })
 }
 
 // labelNames returns the names of all labels, sorted.
@@ -128,6 +129,14 @@ func (d *Desc) check() error {
 		if err := name(label); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkPID refuses the label by which the gauges of processes are told apart.
+func (d *Desc) checkPID() error {
+	if slices.Contains(d.labelNames(), "pid") {
+		return fmt.Errorf("gauge %q: \"pid\" is not allowed as label name in gauges: it says which process a value is of", d.name)
 	}
 	return nil
 }

@@ -44,8 +44,12 @@ func NewGauge(opts GaugeOpts) Gauge {
 // NewGaugeVec returns a family of gauges with these labels.
 func NewGaugeVec(opts GaugeOpts, labelNames []string) *GaugeVec {
 	mode := opts.Mode.file()
+	desc := opts.named().desc(labelNames)
+	if desc.err == nil {
+		desc.err = desc.checkPID()
+	}
 	var f *family[Gauge]
-	f = newFamily(opts.named().desc(labelNames), kind{mmapfile.Gauge, mode}, false, func([]string) Gauge {
+	f = newFamily(desc, kind{mmapfile.Gauge, mode}, false, func([]string) Gauge {
 		if mode.Base() == mmapfile.MostRecent {
 			g := &recentGauge{gauge: gauge{family: f}}
 			g.init()

@@ -4,26 +4,46 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
+
+// gauges makes a collector of the gauges that a metric consists of. It is no
+// vector of them: by its methods one could break what the metric promises.
+type gauges struct{ vec *GaugeVec }
+
+// Desc returns the description of the gauges.
+func (g gauges) Desc() *Desc { return g.vec.Desc() }
+
+// Describe implements Collector.
+func (g gauges) Describe(ch chan<- *Desc) { g.vec.Describe(ch) }
+
+// Collect implements Collector.
+func (g gauges) Collect(ch chan<- Metric) { g.vec.Collect(ch) }
+
+func (g gauges) bind(s *store) error { return g.vec.bind(s) }
+func (g gauges) unbind(forget bool)  { g.vec.unbind(forget) }
 
 // InfoOpts are the options of an info.
 type InfoOpts Opts
 
 // Info is a constant 1 whose labels say something about the program, such as its
 // version. However many processes have it, it is served once. Its name should
-// end in "_info", and gets that if it does not.
+// end in "_info", and gets that if it does not. It is safe for concurrent use.
 type Info struct {
-	*GaugeVec
-	mu   sync.Mutex // protects last
-	last []string   // the label values that are set
+	gauges
+	mu      sync.Mutex // protects all below
+	said    bool
+	last    Labels // those that are set, if said
+	dropped bool
 }
 
 // NewInfo returns an info with these label names and no series yet. Register it,
 // then Set it.
 func NewInfo(opts InfoOpts, labelNames []string) *Info {
-	return &Info{GaugeVec: newInfoGauges(opts, labelNames)}
+	return &Info{gauges: gauges{newInfoGauges(opts, labelNames)}}
 }
 
 func newInfoGauges(opts InfoOpts, labelNames []string) *GaugeVec {
@@ -37,19 +57,30 @@ func newInfoGauges(opts InfoOpts, labelNames []string) *GaugeVec {
 }
 
 // Set says what there is to say, in the place of what was said before. It panics
-// if the labels are not those of the info.
+// if the labels are not those of the info or a value is not valid UTF-8; then
+// what was said before stays.
 func (i *Info) Set(labels Labels) {
-	lvs, err := i.ordered(labels)
-	if err != nil {
-		panic(err)
-	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.last != nil && !slices.Equal(i.last, lvs) {
-		i.DeleteLabelValues(i.last...)
+	if i.dropped {
+		return
 	}
-	i.WithLabelValues(lvs...).Set(1)
-	i.last = lvs
+	// The new series comes first: bad labels panic here, with the old one in its
+	// place.
+	i.vec.With(labels).Set(1)
+	if i.said && !maps.Equal(i.last, labels) {
+		i.vec.Delete(i.last)
+	}
+	i.said, i.last = true, cloned(labels)
+}
+
+// drop deletes the series for good: no Set brings one back.
+func (i *Info) drop() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.dropped = true; i.said {
+		i.vec.Delete(i.last)
+	}
 }
 
 // EnumOpts are the options of an enum.
@@ -68,17 +99,18 @@ type EnumOpts struct {
 
 // Enum is the state that something is in, one of a few: a series per state with
 // the value 1 for the current one and 0 for the others, told apart by a label
-// that has the name of the metric. It begins in its first state.
+// that has the name of the metric. It begins in its first state. It is safe for
+// concurrent use.
 type Enum struct {
-	*GaugeVec
+	gauges
 	states []string
-	mu     sync.Mutex // protects the order of two changes
-	now    int
+	mu     sync.Mutex // held while the state changes
+	each   []Gauge    // by state
 }
 
 // NewEnum returns an enum. It panics if there are no states or one stands twice.
 func NewEnum(opts EnumOpts) *Enum {
-	return newEnum(newEnumGauges(opts, nil), opts.States)
+	return newEnum(newEnumGauges(opts, nil), slices.Clone(opts.States))
 }
 
 // newEnumGauges returns the gauges of enums with these labels.
@@ -89,103 +121,217 @@ func newEnumGauges(opts EnumOpts, labelNames []string) *GaugeVec {
 	if len(slices.Compact(sorted)) != len(opts.States) || len(opts.States) == 0 {
 		panic(fmt.Errorf("enum %q: want at least one state, and each once, got %q", name, opts.States))
 	}
+	for _, state := range opts.States {
+		if !utf8.ValidString(state) {
+			panic(fmt.Errorf("enum %q: state %q is not valid UTF-8", name, state))
+		}
+	}
 	return NewGaugeVec(g, append(slices.Clone(labelNames), name))
 }
 
 // newEnum returns the enum of a vector of which only the state's label is left.
-func newEnum(g *GaugeVec, states []string) *Enum {
-	e := &Enum{GaugeVec: g, states: slices.Clone(states)}
-	for i, state := range e.states {
-		v := 0.0
-		if i == 0 {
-			v = 1
-		}
-		e.WithLabelValues(state).Set(v)
+func newEnum(vec *GaugeVec, states []string) *Enum {
+	e := &Enum{gauges: gauges{vec}, states: states}
+	for _, state := range states {
+		e.each = append(e.each, vec.WithLabelValues(state))
 	}
+	e.State(states[0])
 	return e
 }
 
 // State changes the state. It panics for one that is none of the enum's.
 func (e *Enum) State(state string) {
-	i := slices.Index(e.states, state)
-	if i < 0 {
-		panic(fmt.Errorf("enum %q: want one of %q, got %q", e.desc.name, e.states, state))
+	now := slices.Index(e.states, state)
+	if now < 0 {
+		panic(fmt.Errorf("enum %q: want one of %q, got %q", e.Desc().name, e.states, state))
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if i != e.now {
-		e.WithLabelValues(e.states[e.now]).Set(0)
-		e.now = i
+	// All of them, also those that are 0: in the mode mostrecent it is this process
+	// now that says so.
+	for i, g := range e.each {
+		if i != now {
+			g.Set(0)
+		}
 	}
-	e.WithLabelValues(state).Set(1)
+	e.each[now].Set(1)
 }
 
-// EnumVec is a family of enums.
-type EnumVec struct{ gaugesVec[Enum] }
+// drop deletes the series. What State sets from then on goes nowhere, as with
+// any gauge that was deleted.
+func (e *Enum) drop() {
+	for _, state := range e.states {
+		e.vec.DeleteLabelValues(state)
+	}
+}
 
-// NewEnumVec returns a family of enums with these labels.
+// EnumVec is a family of enums. It is safe for concurrent use.
+type EnumVec struct{ groupVec[*Enum] }
+
+// NewEnumVec returns a family of enums with these labels. It panics if there are
+// no states or one stands twice.
 func NewEnumVec(opts EnumOpts, labelNames []string) *EnumVec {
-	return &EnumVec{gaugesVec[Enum]{
-		GaugeVec: newEnumGauges(opts, labelNames), names: slices.Clone(labelNames),
-		make: func(g *GaugeVec) *Enum { return newEnum(g, opts.States) },
-	}}
+	states := slices.Clone(opts.States)
+	return &EnumVec{newGroupVec(newEnumGauges(opts, labelNames), labelNames, func(vec *GaugeVec) *Enum { return newEnum(vec, states) })}
 }
 
-// InfoVec is a family of infos.
-type InfoVec struct{ gaugesVec[Info] }
+// CurryWith returns a vector of the same family that has some label values given
+// already.
+func (v *EnumVec) CurryWith(labels Labels) (*EnumVec, error) {
+	next, err := v.curry(labels)
+	if err != nil {
+		return nil, err
+	}
+	return &EnumVec{next}, nil
+}
+
+// MustCurryWith is CurryWith that panics where that returns an error.
+func (v *EnumVec) MustCurryWith(labels Labels) *EnumVec {
+	next, err := v.CurryWith(labels)
+	if err != nil {
+		panic(err)
+	}
+	return next
+}
+
+// InfoVec is a family of infos. It is safe for concurrent use.
+type InfoVec struct{ groupVec[*Info] }
 
 // NewInfoVec returns a family of infos that are told apart by labelNames and
 // say something under infoNames.
 func NewInfoVec(opts InfoOpts, labelNames, infoNames []string) *InfoVec {
-	return &InfoVec{gaugesVec[Info]{
-		GaugeVec: newInfoGauges(opts, slices.Concat(labelNames, infoNames)), names: slices.Clone(labelNames),
-		make: func(g *GaugeVec) *Info { return &Info{GaugeVec: g} },
-	}}
+	vec := newInfoGauges(opts, slices.Concat(labelNames, infoNames))
+	return &InfoVec{newGroupVec(vec, labelNames, func(vec *GaugeVec) *Info { return &Info{gauges: gauges{vec}} })}
 }
 
-// gaugesVec is a family of metrics each of which is several gauges: all those of
-// the vector that have the same values for names.
-type gaugesVec[T any] struct {
-	*GaugeVec
+// CurryWith returns a vector of the same family that has some label values given
+// already.
+func (v *InfoVec) CurryWith(labels Labels) (*InfoVec, error) {
+	next, err := v.curry(labels)
+	if err != nil {
+		return nil, err
+	}
+	return &InfoVec{next}, nil
+}
+
+// MustCurryWith is CurryWith that panics where that returns an error.
+func (v *InfoVec) MustCurryWith(labels Labels) *InfoVec {
+	next, err := v.CurryWith(labels)
+	if err != nil {
+		panic(err)
+	}
+	return next
+}
+
+// group is a metric that is several gauges.
+type group interface {
+	drop() // deletes its series for good
+}
+
+// groupVec is a family of groups, told apart by some of the labels that their
+// gauges have.
+type groupVec[M group] struct {
+	gauges
+	all     *groups[M]
+	curried Labels // those that are given already
+}
+
+// groups is what vectors of one family share.
+type groups[M group] struct {
 	names []string
-	make  func(*GaugeVec) *T
-	mu    sync.Mutex // protects made
-	made  []made[T]
+	make  func(*GaugeVec) M // of a vector that has values for names
+	mu    sync.Mutex        // protects made
+	made  map[string]made[M]
 }
 
-type made[T any] struct {
+type made[M group] struct {
 	labels Labels
-	metric *T
+	metric M
 }
 
-// GetMetricWith returns the metric with these labels, made where it is new.
-func (v *gaugesVec[T]) GetMetricWith(labels Labels) (*T, error) {
-	for _, name := range v.names {
+func newGroupVec[M group](vec *GaugeVec, names []string, make func(*GaugeVec) M) groupVec[M] {
+	return groupVec[M]{gauges: gauges{vec}, all: &groups[M]{names: slices.Clone(names), make: make, made: map[string]made[M]{}}}
+}
+
+// left returns the names of the labels that are not curried.
+func (v *groupVec[M]) left() []string {
+	return slices.DeleteFunc(slices.Clone(v.all.names), func(name string) bool {
+		_, ok := v.curried[name]
+		return ok
+	})
+}
+
+// whole returns labels with the curried ones. The error says what is wrong with
+// their names or encoding.
+func (v *groupVec[M]) whole(labels Labels) (Labels, error) {
+	left := v.left()
+	for _, name := range left {
 		if _, ok := labels[name]; !ok {
 			return nil, fmt.Errorf("label name %q missing in label map", name)
 		}
 	}
-	if len(labels) != len(v.names) {
-		return nil, fmt.Errorf("%w: %q has labels %q but labels %v were provided", errInconsistentCardinality, v.desc.name, v.names, labels)
+	if len(labels) != len(left) {
+		return nil, fmt.Errorf("%w: %q has %d variable labels named %q but labels %q were provided",
+			errInconsistentCardinality, v.Desc().name, len(left), left, slices.Sorted(maps.Keys(labels)))
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for _, m := range v.made { // few: each is several series
-		if maps.Equal(m.labels, labels) {
-			return m.metric, nil
+	whole := joined(v.curried, labels)
+	for _, name := range v.all.names {
+		if !utf8.ValidString(whole[name]) {
+			return nil, fmt.Errorf("label value %q is not valid UTF-8", strings.Clone(whole[name]))
 		}
 	}
-	curried, err := v.CurryWith(labels)
-	if err != nil {
-		return nil, err
+	return whole, nil
+}
+
+// named returns values for the labels that are not curried by name.
+func (v *groupVec[M]) named(lvs []string) (Labels, error) {
+	left := v.left()
+	if len(lvs) != len(left) {
+		return nil, fmt.Errorf("%w: %q has %d variable labels named %q but %d values %q were provided",
+			errInconsistentCardinality, v.Desc().name, len(left), left, len(lvs), slices.Clone(lvs))
 	}
-	m := v.make(curried)
-	v.made = append(v.made, made[T]{maps.Clone(labels), m})
+	labels := make(Labels)
+	for i, name := range left {
+		labels[name] = lvs[i]
+	}
+	return labels, nil
+}
+
+// key returns the labels' values as one string that no others have.
+func (g *groups[M]) key(labels Labels) string {
+	var key []byte
+	for _, name := range g.names {
+		key = append(strconv.AppendInt(key, int64(len(labels[name])), 10), ':')
+		key = append(key, labels[name]...)
+	}
+	return string(key)
+}
+
+// GetMetricWith returns the metric with these labels, and makes it where it is
+// new. The error says what is wrong with their names or encoding.
+func (v *groupVec[M]) GetMetricWith(labels Labels) (m M, err error) {
+	whole, err := v.whole(labels)
+	if err != nil {
+		return m, err
+	}
+	key := v.all.key(whole)
+	v.all.mu.Lock()
+	defer v.all.mu.Unlock()
+	if old, ok := v.all.made[key]; ok {
+		return old.metric, nil
+	}
+	whole = cloned(whole)
+	vec, err := v.vec.CurryWith(whole)
+	if err != nil {
+		return m, err
+	}
+	m = v.all.make(vec)
+	v.all.made[key] = made[M]{whole, m}
 	return m, nil
 }
 
 // With is GetMetricWith that panics where that returns an error.
-func (v *gaugesVec[T]) With(labels Labels) *T {
+func (v *groupVec[M]) With(labels Labels) M {
 	m, err := v.GetMetricWith(labels)
 	if err != nil {
 		panic(err)
@@ -195,21 +341,17 @@ func (v *gaugesVec[T]) With(labels Labels) *T {
 
 // GetMetricWithLabelValues is GetMetricWith with the values in the order of the
 // label names.
-func (v *gaugesVec[T]) GetMetricWithLabelValues(lvs ...string) (*T, error) {
-	if len(lvs) != len(v.names) {
-		return nil, fmt.Errorf("%w: %q has %d variable labels named %q but %d values %q were provided",
-			errInconsistentCardinality, v.desc.name, len(v.names), v.names, len(lvs), slices.Clone(lvs))
-	}
-	labels := make(Labels)
-	for i, name := range v.names {
-		labels[name] = lvs[i]
+func (v *groupVec[M]) GetMetricWithLabelValues(lvs ...string) (m M, err error) {
+	labels, err := v.named(lvs)
+	if err != nil {
+		return m, err
 	}
 	return v.GetMetricWith(labels)
 }
 
 // WithLabelValues is GetMetricWithLabelValues that panics where that returns an
 // error.
-func (v *gaugesVec[T]) WithLabelValues(lvs ...string) *T {
+func (v *groupVec[M]) WithLabelValues(lvs ...string) M {
 	m, err := v.GetMetricWithLabelValues(lvs...)
 	if err != nil {
 		panic(err)
@@ -217,24 +359,84 @@ func (v *gaugesVec[T]) WithLabelValues(lvs ...string) *T {
 	return m
 }
 
-// Delete deletes the metric with these labels and reports whether there was one.
-func (v *gaugesVec[T]) Delete(labels Labels) bool { return v.DeletePartialMatch(labels) > 0 }
-
-// DeletePartialMatch deletes all metrics that have these labels among others and
-// returns how many series that were.
-func (v *gaugesVec[T]) DeletePartialMatch(labels Labels) int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.made = slices.DeleteFunc(v.made, func(m made[T]) bool {
-		for name, value := range labels {
-			if m.labels[name] != value {
-				return false
-			}
+func (v *groupVec[M]) curry(labels Labels) (next groupVec[M], err error) {
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		if !slices.Contains(v.all.names, name) {
+			return next, fmt.Errorf("%d unknown label(s) found during currying: %q is no label of %q", 1, name, v.Desc().name)
 		}
-		return true
-	})
-	return v.GaugeVec.DeletePartialMatch(labels)
+		if _, ok := v.curried[name]; ok {
+			return next, fmt.Errorf("label name %q is already curried", name)
+		}
+	}
+	return groupVec[M]{v.gauges, v.all, joined(v.curried, labels)}, nil
 }
 
-// Reset deletes all metrics.
-func (v *gaugesVec[T]) Reset() { v.DeletePartialMatch(nil) }
+// Delete deletes the metric with exactly these labels, in this process, and
+// reports whether there was one. What others still hold of it goes nowhere.
+func (v *groupVec[M]) Delete(labels Labels) bool {
+	whole, err := v.whole(labels)
+	if err != nil {
+		return false
+	}
+	key := v.all.key(whole)
+	v.all.mu.Lock()
+	defer v.all.mu.Unlock()
+	m, ok := v.all.made[key]
+	if ok {
+		delete(v.all.made, key)
+		m.metric.drop()
+	}
+	return ok
+}
+
+// DeleteLabelValues is Delete with the values in the order of the label names.
+func (v *groupVec[M]) DeleteLabelValues(lvs ...string) bool {
+	labels, err := v.named(lvs)
+	return err == nil && v.Delete(labels)
+}
+
+// DeletePartialMatch deletes all metrics that have these labels among others,
+// and returns how many.
+func (v *groupVec[M]) DeletePartialMatch(labels Labels) (n int) {
+	v.all.mu.Lock()
+	defer v.all.mu.Unlock()
+	maps.DeleteFunc(v.all.made, func(_ string, m made[M]) bool {
+		if !m.has(v.curried) || !m.has(labels) {
+			return false
+		}
+		n++
+		m.metric.drop()
+		return true
+	})
+	return n
+}
+
+// Reset deletes all metrics of the vector.
+func (v *groupVec[M]) Reset() { v.DeletePartialMatch(nil) }
+
+// has reports whether the metric has these labels.
+func (m made[M]) has(labels Labels) bool {
+	for name, value := range labels {
+		if own, ok := m.labels[name]; !ok || own != value {
+			return false
+		}
+	}
+	return true
+}
+
+// joined returns the labels of both.
+func joined(a, b Labels) Labels {
+	all := make(Labels, len(a)+len(b))
+	maps.Copy(all, a)
+	maps.Copy(all, b)
+	return all
+}
+
+// cloned returns a copy that keeps nothing else in memory.
+func cloned(labels Labels) Labels {
+	c := make(Labels, len(labels))
+	for name, value := range labels {
+		c[strings.Clone(name)] = strings.Clone(value)
+	}
+	return c
+}

@@ -105,8 +105,8 @@ func wantUnplaced(t *testing.T, r *Registry, limit error, log *strings.Builder) 
 	if err := r.Err(); !errors.Is(err, limit) {
 		t.Errorf("Err() is %v, want %v", err, limit)
 	}
-	if n := strings.Count(log.String(), "\n"); n != 1 {
-		t.Errorf("%d lines logged:\n%s", n, log)
+	if got := logOf(r, log); strings.Count(got, "\n") != 1 {
+		t.Errorf("logged:\n%s", got)
 	}
 	if r.store.unplaced.Load() == 0 {
 		t.Error("no value is counted as unplaced")

@@ -42,9 +42,13 @@ func (c *cell) move(to spot, sum bool) {
 }
 
 // leave moves the cell back to the heap, with its value, and returns the places
-// that it had.
-func (c *cell) leave() []*mmapfile.Value {
+// that it had. A sum that stays where it was is left behind: it would count
+// twice where the cell is registered again.
+func (c *cell) leave(behind bool) []*mmapfile.Value {
 	left := c.current()
+	if behind {
+		left = nil
+	}
 	total := 0.0
 	for _, v := range left {
 		if x := v.Load(); !v.Deleted() {
@@ -125,6 +129,7 @@ type placed interface {
 	Metric
 	// places returns the values, each with what tells it from the others.
 	places() []place
+	home() bound // the family
 }
 
 // place is one value of a metric.

@@ -75,6 +75,13 @@ type registered struct {
 	m     *collected // nil for a bound one
 }
 
+// Registerer is what metrics can be registered with.
+type Registerer interface {
+	Register(Collector) error
+	MustRegister(...Collector)
+	Unregister(Collector) bool
+}
+
 // bound is a collector whose values live in the store itself.
 type bound interface {
 	bind(*store) error
@@ -85,7 +92,10 @@ type bound interface {
 func NewRegistry(opts Options) *Registry {
 	opts.Dir = cmp.Or(opts.Dir, os.Getenv("PROMETHEUS_MULTIPROC_DIR"), os.Getenv("prometheus_multiproc_dir"))
 	opts.ProcessID = cmp.Or(opts.ProcessID, os.Getenv("PROMAGG_PROCESS_ID"), strconv.Itoa(os.Getpid()))
-	r := &Registry{store: newStore(opts), interval: cmp.Or(opts.Interval, 5*time.Second), patience: 5 * time.Second, byID: make(map[string]*registered), byName: make(map[string][]*registered)}
+	r := &Registry{store: newStore(opts), interval: 5 * time.Second, patience: 5 * time.Second, byID: make(map[string]*registered), byName: make(map[string][]*registered)}
+	if opts.Interval > 0 {
+		r.interval = opts.Interval
+	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -111,6 +121,7 @@ func (r *Registry) Register(c Collector) error {
 	if err := r.checkLocked(reg); err != nil {
 		return err
 	}
+	r.startLocked()
 	if b, ok := c.(bound); ok {
 		if err := b.bind(r.store); err != nil {
 			return err
@@ -127,10 +138,6 @@ func (r *Registry) Register(c Collector) error {
 	if r.closed {
 		return nil
 	}
-	if !r.running {
-		r.running = true
-		r.asking.Go(r.run)
-	}
 	r.collectors = append(slices.Clip(r.collectors), reg.m)
 	r.mu.Unlock() // collectors are asked without it: they may do what they like
 	defer r.mu.Lock()
@@ -138,6 +145,14 @@ func (r *Registry) Register(c Collector) error {
 	defer cancel()
 	reg.m.wait(ctx)
 	return nil
+}
+
+// startLocked starts the goroutine that asks collectors and looks after the files.
+func (r *Registry) startLocked() {
+	if !r.running && !r.closed {
+		r.running = true
+		r.asking.Go(r.run)
+	}
 }
 
 // checkLocked returns why a collector can't be registered.
@@ -227,6 +242,7 @@ func (r *Registry) run() {
 			for _, m := range collectors {
 				m.ask()
 			}
+			r.store.verify()
 		}
 	}
 }
@@ -263,22 +279,29 @@ func (r *Registry) Unregister(c Collector) bool {
 		return false
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	reg := r.byID[like.descs[0].id]
 	if reg == nil || !reg.sameAs(like) {
+		r.mu.Unlock()
 		return false
 	}
 	for _, d := range reg.descs {
 		delete(r.byID, d.id)
 		r.byName[d.name] = slices.DeleteFunc(r.byName[d.name], func(other *registered) bool { return other == reg })
 	}
-	if reg.m != nil {
-		reg.m.end(true)
-		r.collectors = slices.DeleteFunc(slices.Clone(r.collectors), func(m *collected) bool { return m == reg.m })
-	} else {
-		reg.c.(bound).unbind(true)
-	}
+	r.collectors = slices.DeleteFunc(slices.Clone(r.collectors), func(m *collected) bool { return m == reg.m })
+	r.mu.Unlock()
+	reg.end(true)
 	return true
+}
+
+// end takes the collector's metrics out of the store. The registry's lock is not
+// held: a collector that is just answering may want it.
+func (g *registered) end(forget bool) {
+	if g.m != nil {
+		g.m.end(forget)
+	} else {
+		g.c.(bound).unbind(forget)
+	}
 }
 
 // Err returns why metrics stay in this process although a directory is set, nil
@@ -286,7 +309,7 @@ func (r *Registry) Unregister(c Collector) bool {
 func (r *Registry) Err() error { return r.store.err() }
 
 // Logger returns the logger that the registry was given.
-func (r *Registry) Logger() *slog.Logger { return r.store.log }
+func (r *Registry) Logger() *slog.Logger { return r.store.log.to }
 
 // Dir returns the multiprocess directory, empty if the metrics stay in this
 // process.
@@ -312,17 +335,26 @@ func (r *Registry) Close() error {
 	r.asking.Wait()
 	r.mirror()
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, m := range r.collectors {
-		m.end(false)
-	}
-	r.collectors = nil
+	ending := make(map[*registered]bool)
 	for _, reg := range r.byID {
-		if reg.m == nil {
-			reg.c.(bound).unbind(false)
+		ending[reg] = true
+	}
+	for _, regs := range r.byName { // unchecked ones have no id
+		for _, reg := range regs {
+			ending[reg] = true
 		}
 	}
+	collectors := r.collectors
+	r.collectors = nil
 	clear(r.byID)
 	clear(r.byName)
+	r.mu.Unlock()
+	for _, m := range collectors {
+		m.end(false)
+	}
+	for reg := range ending {
+		reg.end(false)
+	}
+	defer r.store.log.wait()
 	return r.store.stop()
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -26,14 +28,14 @@ type kind struct {
 type store struct {
 	dir    string // empty: everything lives on the heap
 	layout mmapfile.Layout
-	log    *slog.Logger
+	log    *logger
 
 	mu sync.Mutex // protects all below; held across the system calls that make and grow files
 	// id names this process. It may get a suffix as long as it has no file.
 	id    string
 	files map[kind]*valueFile
-	heap  map[kind]map[string]heapValue // without a directory: what would be in the files, by key
-	first error                         // the first failure; later ones are counted only
+	heap  heap  // without a directory: what would be in the files
+	first error // the first failure; later ones are counted only
 	// unplaced counts the values that should be in a file and are not. It is in
 	// the file of counters, so that it is served; nil before that file is there.
 	unplaced *mmapfile.Value
@@ -48,19 +50,33 @@ type valueFile struct {
 }
 
 func newStore(opts Options) *store {
-	s := &store{dir: opts.Dir, id: opts.ProcessID, layout: mmapfile.ValueTimestamp, log: opts.Logger, files: make(map[kind]*valueFile), heap: make(map[kind]map[string]heapValue)}
+	s := &store{dir: opts.Dir, id: opts.ProcessID, layout: mmapfile.ValueTimestamp, log: newLogger(cmp.Or(opts.Logger, slog.Default())), files: make(map[kind]*valueFile), heap: make(heap)}
 	if opts.ValueOnly {
 		s.layout = mmapfile.ValueOnly
 	}
-	if s.log == nil {
-		s.log = slog.Default()
-	}
-	name := mmapfile.Name{Type: mmapfile.Counter, ID: opts.ProcessID}
-	if parsed, ok := mmapfile.ParseName(name.String()); !ok || parsed != name || !utf8.ValidString(opts.ProcessID) {
+	if err := checkID(s.id); err != nil {
+		s.log.tell("promagg client", "err", fmt.Errorf("%w: going by the PID", err))
 		s.id = strconv.Itoa(os.Getpid())
-		s.fail(fmt.Errorf("process id %q can't be part of a file name, want text without slashes; going by the PID", opts.ProcessID))
 	}
 	return s
+}
+
+// maxID is the most bytes that an id may have, so that every name with it is one
+// that a filesystem takes.
+const maxID = 200
+
+// checkID returns why a process can't go by an id.
+func checkID(id string) error {
+	name := mmapfile.Name{Type: mmapfile.Counter, ID: id}
+	switch parsed, ok := mmapfile.ParseName(name.String()); {
+	case !ok || parsed != name || !utf8.ValidString(id):
+		return fmt.Errorf("process id %q can't be part of a file name, want text without slashes", id)
+	case len(id) > maxID:
+		return fmt.Errorf("process id %.50q… is too long: want at most %d bytes, got %d", id, maxID, len(id))
+	case id == "archived" || strings.Contains(id, "~"):
+		return fmt.Errorf("process id %q is promagg's own for archives, want one without \"~\" and other than \"archived\"", id)
+	}
+	return nil
 }
 
 // maxProcesses bounds how many processes may go by one id.
@@ -83,8 +99,15 @@ func (s *store) place(k kind, key []byte) spot {
 	if s.stopped {
 		return spot{value: new(mmapfile.Value)}
 	}
+	if len(key) > mmapfile.MaxKey {
+		s.failLocked(fmt.Errorf("a series is not served: want a name, labels and help of at most %d bytes, got %d: %.100q…", mmapfile.MaxKey, len(key), key))
+		if s.unplaced != nil {
+			s.unplaced.Add(1)
+		}
+		return spot{value: new(mmapfile.Value)}
+	}
 	if s.dir == "" {
-		return s.heapLocked(k, string(key))
+		return s.heap.place(k, string(key))
 	}
 	s.beginLocked()
 	at, ok := s.fileLocked(k).offsets(s, key)
@@ -125,11 +148,11 @@ const unplacedName = "promagg_client_unplaced_values_total"
 // offsets returns where the values of a key are, at least one, appended if the
 // key is new.
 func (f *valueFile) offsets(s *store, key []byte) (at []uint32, ok bool) {
-	if f.failed {
-		return nil, false
-	}
 	if at = f.known[string(key)]; len(at) > 0 {
 		return at, true
+	}
+	if f.verify(s); f.failed {
+		return nil, false
 	}
 	if err := f.append(key); err != nil {
 		f.failed = true
@@ -148,13 +171,43 @@ func (f *valueFile) append(key []byte) error {
 	return err
 }
 
+// verify notes it if the file has been deleted or replaced under the process.
+func (f *valueFile) verify(s *store) {
+	if f.failed || f.w.Named() {
+		return
+	}
+	f.failed = true
+	if s.unplaced != nil {
+		s.unplaced.Add(float64(len(f.known)))
+	}
+	s.unplacedLocked(fmt.Errorf("%s was deleted or replaced while the process lived", f.w.Path()))
+}
+
+// verify looks whether the files are still where others find them.
+func (s *store) verify() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return
+	}
+	for _, f := range s.files {
+		f.verify(s)
+	}
+}
+
 // more returns all values of a key, those first, at least n, that share no cache
 // line with another of them; unless there can't be so many.
 func (s *store) more(k kind, key []byte, n int) (values []*mmapfile.Value, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stopped {
+		return nil, false
+	}
+	if s.dir == "" {
+		return s.heap.more(k, string(key), n)
+	}
 	f := s.files[k]
-	if s.stopped || f == nil || f.failed {
+	if f == nil || f.failed {
 		return nil, false
 	}
 	apart, close := spaced(f.known[string(key)])
@@ -187,19 +240,14 @@ func spaced(offsets []uint32) (apart, close []uint32) {
 	return apart, close
 }
 
-// heapValue is an entry of a file that is not there.
-type heapValue struct{ value, stamp *mmapfile.Value }
-
-func (s *store) heapLocked(k kind, key string) spot {
-	h, ok := s.heap[k][key]
-	if !ok {
-		h = heapValue{new(mmapfile.Value), new(mmapfile.Value)}
-		if s.heap[k] == nil {
-			s.heap[k] = make(map[string]heapValue)
-		}
-		s.heap[k][key] = h
+// drop forgets a series that was deleted, where there is no file that it would
+// leave its place in.
+func (s *store) drop(k kind, key []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dir == "" {
+		delete(s.heap[k], string(key))
 	}
-	return spot{value: h.value, stamp: h.stamp}
 }
 
 // images returns the value files that the process would have in a directory, by
@@ -207,15 +255,7 @@ func (s *store) heapLocked(k kind, key string) spot {
 func (s *store) images() map[string][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	images := make(map[string][]byte)
-	for k, values := range s.heap {
-		image := mmapfile.NewImage(mmapfile.ValueTimestamp)
-		for key, h := range values {
-			image.Append([]byte(key), h.value.Load(), h.stamp.Load())
-		}
-		images[mmapfile.Name{Type: k.typ, Mode: k.mode, ID: s.id}.String()] = image.Bytes()
-	}
-	return images
+	return s.heap.images(s.id)
 }
 
 // fileLocked returns the file of a kind, made if it is not there yet.
@@ -269,20 +309,13 @@ const initialSize = 64 << 10
 func (s *store) failLocked(err error) {
 	if s.first == nil {
 		s.first = err
-		s.log.Error("promagg client", "err", err)
+		s.log.tell("promagg client", "err", err)
 	}
 }
 
 // unplacedLocked notes that values stay in this process.
 func (s *store) unplacedLocked(err error) {
 	s.failLocked(fmt.Errorf("metrics stay in this process and are not served: %w", err))
-}
-
-// fail notes a failure.
-func (s *store) fail(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failLocked(err)
 }
 
 // err returns the first failure.

@@ -163,7 +163,7 @@ func TestProcessID(t *testing.T) {
 	r.MustRegister(c)
 	c.Inc()
 	wantMerged(t, "served", dir, map[string]float64{"c_total": 1})
-	if err := r.Err(); err == nil || strings.Count(log.String(), "\n") != 1 {
+	if err := r.Err(); err != nil || strings.Count(logOf(r, &log), "\n") != 1 {
 		t.Errorf("Err() is %v, log:\n%s", err, log.String())
 	}
 	if err := r.Close(); err != nil {

@@ -48,16 +48,19 @@ func newFamily[M placed](desc *Desc, k kind, sum bool, make func([]string) M) *f
 }
 
 // table is an open-addressing hash table that readers use without a lock: slots
-// go from nil to an entry, never back. Deletion makes a new table.
+// go from nil to an entry and perhaps to one that says that it is dead, never
+// back to nil. Tables that get full are made anew, without the dead.
 type table[M placed] struct {
 	slots []atomic.Pointer[entry[M]]
-	used  int
+	used  int // slots that are not nil
+	dead  int
 }
 
 type entry[M placed] struct {
 	hash   uint64
 	values []string
 	metric M
+	dead   bool
 }
 
 func newTable[M placed](size int) *table[M] {
@@ -81,7 +84,7 @@ func (t *table[M]) add(e *entry[M]) {
 func (t *table[M]) rebuilt(size int, keep func(*entry[M]) bool) *table[M] {
 	n := newTable[M](size)
 	for i := range t.slots {
-		if e := t.slots[i].Load(); e != nil && keep(e) {
+		if e := t.slots[i].Load(); e != nil && !e.dead && keep(e) {
 			n.add(e)
 		}
 	}
@@ -91,7 +94,7 @@ func (t *table[M]) rebuilt(size int, keep func(*entry[M]) bool) *table[M] {
 // all yields the entries.
 func (t *table[M]) all(yield func(*entry[M]) bool) {
 	for i := range t.slots {
-		if e := t.slots[i].Load(); e != nil && !yield(e) {
+		if e := t.slots[i].Load(); e != nil && !e.dead && !yield(e) {
 			return
 		}
 	}
@@ -104,19 +107,28 @@ func mix(h uint64, value string) uint64 {
 
 // find returns the metric of these label values, and whether there is one.
 func (v *MetricVec[M]) find(lvs []string) (m M, ok bool) {
+	if _, e := v.slot(v.table.Load(), lvs); e != nil {
+		return e.metric, true
+	}
+	return m, false
+}
+
+// slot returns the slot of these label values and what is in it, nil if there is
+// none.
+func (v *MetricVec[M]) slot(t *table[M], lvs []string) (*atomic.Pointer[entry[M]], *entry[M]) {
 	h := uint64(0)
 	for i := range v.desc.labels {
 		h = mix(h, v.value(i, lvs))
 	}
 	h ^= h >> 32
-	t := v.table.Load()
 	for i := h; ; i++ {
-		e := t.slots[i&uint64(len(t.slots)-1)].Load()
+		at := &t.slots[i&uint64(len(t.slots)-1)]
+		e := at.Load()
 		if e == nil {
-			return m, false
+			return nil, nil
 		}
-		if e.hash == h && v.same(e, lvs) {
-			return e.metric, true
+		if e.hash == h && !e.dead && v.same(e, lvs) {
+			return at, e
 		}
 	}
 }
@@ -203,7 +215,11 @@ func (v *MetricVec[M]) create(lvs []string) (m M, err error) {
 	}
 	t := v.table.Load()
 	if 2*(t.used+1) > len(t.slots) {
-		t = t.rebuilt(2*len(t.slots), func(*entry[M]) bool { return true })
+		size := len(t.slots)
+		if 4*(t.used-t.dead+1) > size {
+			size *= 2
+		}
+		t = t.rebuilt(size, func(*entry[M]) bool { return true })
 		t.add(e)
 		v.table.Store(t)
 	} else {
@@ -212,29 +228,43 @@ func (v *MetricVec[M]) create(lvs []string) (m M, err error) {
 	return e.metric, nil
 }
 
-// values puts labels into the order of the label names.
-func (v *MetricVec[M]) ordered(labels Labels) ([]string, error) {
-	var lvs []string
+// few is how many label values find room on the stack.
+const few = 8
+
+// ordered appends the values of labels to lvs, in the order of the label names.
+func (v *MetricVec[M]) ordered(lvs []string, labels Labels) ([]string, error) {
+	n := 0
 	for i, name := range v.desc.labels {
-		if slices.ContainsFunc(v.curried, func(c curried) bool { return c.label == i }) {
+		if v.isCurried(i) {
 			continue
 		}
+		n++
 		value, ok := labels[name]
 		if !ok {
 			return nil, fmt.Errorf("label name %q missing in label map", name)
 		}
 		lvs = append(lvs, value)
 	}
-	if len(labels) != len(lvs) {
+	if len(labels) != n {
 		return nil, fmt.Errorf("%w: %q has %d variable labels named %q but labels %q were provided",
-			errInconsistentCardinality, v.desc.name, len(lvs), v.desc.labels, slices.Sorted(maps.Keys(labels)))
+			errInconsistentCardinality, v.desc.name, n, v.desc.labels, slices.Sorted(maps.Keys(labels)))
 	}
 	return lvs, nil
 }
 
+func (v *MetricVec[M]) isCurried(label int) bool {
+	for _, c := range v.curried {
+		if c.label == label {
+			return true
+		}
+	}
+	return false
+}
+
 // GetMetricWith is GetMetricWithLabelValues with the values by label name.
 func (v *MetricVec[M]) GetMetricWith(labels Labels) (m M, err error) {
-	lvs, err := v.ordered(labels)
+	var room [few]string
+	lvs, err := v.ordered(room[:0], labels)
 	if err != nil {
 		return m, err
 	}
@@ -259,7 +289,7 @@ func (v *MetricVec[M]) CurryWith(labels Labels) (*MetricVec[M], error) {
 		if i < 0 {
 			return nil, fmt.Errorf("%d unknown label(s) found during currying: %q is no label of %q", 1, name, v.desc.name)
 		}
-		if slices.ContainsFunc(next.curried, func(c curried) bool { return c.label == i }) {
+		if next.isCurried(i) {
 			return nil, fmt.Errorf("label name %q is already curried", name)
 		}
 		next.curried = append(next.curried, curried{i, labels[name]})
@@ -282,12 +312,22 @@ func (v *MetricVec[M]) DeleteLabelValues(lvs ...string) bool {
 	if len(lvs)+len(v.curried) != len(v.desc.labels) {
 		return false
 	}
-	return v.remove(func(e *entry[M]) bool { return v.same(e, lvs) }) > 0
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	t := v.table.Load()
+	at, e := v.slot(t, lvs)
+	if e == nil {
+		return false
+	}
+	at.Store(&entry[M]{dead: true})
+	t.dead++
+	v.removedLocked(e)
+	return true
 }
 
 // Delete is DeleteLabelValues with the values by label name.
 func (v *MetricVec[M]) Delete(labels Labels) bool {
-	lvs, err := v.ordered(labels)
+	lvs, err := v.ordered(nil, labels)
 	return err == nil && v.DeleteLabelValues(lvs...)
 }
 
@@ -326,10 +366,17 @@ func (f *family[M]) remove(match func(*entry[M]) bool) (n int) {
 			return true
 		}
 		n++
-		f.leaveLocked(e, f.store != nil)
+		f.removedLocked(e)
 		return false
 	}))
 	return n
+}
+
+// removedLocked deletes the series of an entry that has left the table.
+func (f *family[M]) removedLocked(e *entry[M]) {
+	if f.store != nil {
+		f.leaveLocked(e, true)
+	}
 }
 
 // Desc returns the description of the family.
@@ -344,6 +391,8 @@ func (f *family[M]) Collect(ch chan<- Metric) {
 		ch <- e.metric
 	}
 }
+
+func (f *family[M]) home() bound { return f }
 
 // bind moves the family's metrics to where a registry keeps its values.
 func (f *family[M]) bind(s *store) error {
@@ -374,13 +423,16 @@ func (f *family[M]) bindLocked(e *entry[M]) {
 func (f *family[M]) leaveLocked(e *entry[M], forget bool) {
 	for _, p := range e.metric.places() {
 		if p.stamp != nil {
-			p.stamp.leave()
+			p.stamp.leave(false)
 		}
-		for _, v := range p.cell.leave() {
-			if forget {
-				v.Delete()
-			}
+		left := p.cell.leave(f.sum && !forget && f.store.dir != "")
+		if !forget {
+			continue
 		}
+		for _, v := range left {
+			v.Delete()
+		}
+		f.store.drop(f.kind, f.keyOf(e, p))
 	}
 }
 
@@ -413,6 +465,9 @@ func (f *family[M]) keyOf(e *entry[M], p place) []byte {
 func (f *family[M]) unbind(forget bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.store == nil {
+		return
+	}
 	for e := range f.table.Load().all {
 		f.leaveLocked(e, forget)
 	}

@@ -62,8 +62,7 @@ func (p process) Snapshot(context.Context) (*merge.Snapshot, error) {
 		part := index.Add(name)
 		var walk mmapfile.Walker
 		err := walk.Walk(image, func(e mmapfile.Entry) error {
-			// What no exposition can hold is left out.
-			_, _, err := part.Add(e)
+			_, _, err := part.Add(e) // what no exposition can hold is left out
 			return err
 		})
 		if err != nil {

@@ -36,6 +36,7 @@ type MiddlewareOpts struct {
 //	http_requests_in_flight                 gauge, the sum over the living processes
 //	http_response_size_bytes{method}        summary, bodies without headers
 //
+// A response to HEAD has no body, so its size is 0 whatever the handler writes.
 // Methods are in lower case, and "unknown" where they are none of net/http's.
 // The code of a handler that panics before it has answered is 500, and of one
 // that takes the connection over it is 101; the panic goes on.
@@ -106,7 +107,7 @@ type middleware struct {
 
 func (m *middleware) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
-	rec := &recorder{ResponseWriter: w}
+	rec := &recorder{ResponseWriter: w, head: r.Method == http.MethodHead}
 	method := methodLabel(r.Method)
 	returned := false
 	m.inFlight.Inc()

@@ -77,8 +77,17 @@ func TestCodes(t *testing.T) {
 			}
 			w.WriteHeader(500)
 		}},
-		"file":  {method: "GET", code: "200", size: 100_000, h: func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) }},
-		"head":  {method: "HEAD", code: "200", h: func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) }},
+		"file": {method: "GET", code: "200", size: 100_000, h: func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) }},
+		"head": {method: "HEAD", code: "200", h: func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) }},
+		"head, written": {method: "HEAD", code: "404", h: func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(404)
+			fmt.Fprint(w, "no")
+		}},
+		"head, copied": {method: "HEAD", code: "200", h: func(w http.ResponseWriter, _ *http.Request) {
+			if n, err := w.(io.ReaderFrom).ReadFrom(strings.NewReader("hello")); n != 5 || err != nil {
+				panic(err)
+			}
+		}},
 		"panic": {method: "GET", code: "500", broken: true, h: func(http.ResponseWriter, *http.Request) { panic("p") }},
 		"panic after the header": {method: "GET", code: "204", broken: true, h: func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(204)
@@ -127,7 +136,7 @@ func TestCodes(t *testing.T) {
 					t.Errorf("%s: want %v, got %v", sample, want, got)
 				}
 			}
-			if got := got[fmt.Sprintf("http_response_size_bytes_sum method=%q", method)]; !tt.broken && tt.method != "HEAD" && got != tt.size {
+			if got := got[fmt.Sprintf("http_response_size_bytes_sum method=%q", method)]; !tt.broken && got != tt.size {
 				t.Errorf("size: want %v, got %v", tt.size, got)
 			}
 		})

@@ -13,7 +13,8 @@ import (
 // has, see asCapable.
 type recorder struct {
 	http.ResponseWriter
-	code     int // 0 until the header is sent
+	head     bool // the request is a HEAD: no body that is written goes out
+	code     int  // 0 until the header is sent
 	size     int64
 	hijacked bool
 }
@@ -39,8 +40,15 @@ func (r *recorder) sent(code int) {
 func (r *recorder) Write(b []byte) (int, error) {
 	r.sent(http.StatusOK)
 	n, err := r.ResponseWriter.Write(b)
-	r.size += int64(n)
+	r.wrote(int64(n))
 	return n, err
+}
+
+// wrote counts what goes out of n bytes of a body.
+func (r *recorder) wrote(n int64) {
+	if !r.head {
+		r.size += n
+	}
 }
 
 // ReadFrom keeps sendfile(2) for who copies a file into the response.
@@ -49,7 +57,7 @@ func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
 	if n > 0 { // of an empty source no header is sent yet
 		r.sent(http.StatusOK)
 	}
-	r.size += n
+	r.wrote(n)
 	return n, err
 }
 
