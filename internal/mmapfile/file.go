@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -31,22 +32,18 @@ func (b Bytes) Float64(off uint32) (float64, bool) {
 // File is a value file opened for reading. Its methods are for one goroutine at
 // a time.
 type File struct {
-	path string
+	path   string
+	budget *Budget
 	// f is nil where descriptors are scarce: the file is then opened again when
 	// one is needed.
 	f    *os.File
 	id   FileID
-	data mmap.MMap
-	walk Walker
-	head []byte // how the first entry's key begins, see Verify
+	data mmap.MMap // nil where there is nothing, or mappings are scarce
+	// unmapped says that the file is read instead of mapped.
+	unmapped bool
+	walk     Walker
+	head     []byte // how the first entry's key begins, see Verify
 }
-
-// kept counts the descriptors that files keep. Half of what the process may
-// have is left to others: a daemon that can't accept a connection is no use.
-var (
-	kept    atomic.Int64
-	maxKept = sync.OnceValue(func() int64 { return maxDescriptors() / 2 })
-)
 
 // FileID tells one file from another that has taken its name.
 type FileID struct{ dev, ino uint64 }
@@ -60,15 +57,21 @@ func ID(info fs.FileInfo) FileID {
 	return FileID{uint64(st.Dev), st.Ino}
 }
 
-// OpenFile opens a value file and maps what is there of it. It follows no link,
+// HasInode reports whether the file has that inode number.
+func (id FileID) HasInode(ino uint64) bool { return id.ino == ino }
+
+// OpenFile is [Budget.Open] with the default budget.
+func OpenFile(path string) (*File, error) { return DefaultBudget().Open(path) }
+
+// Open opens a value file and maps what is there of it. It follows no link,
 // does not wait for a FIFO's other end, and refuses what is not a regular file
 // with [ErrNotRegular]. The file's time stamps and content remain as they are.
-func OpenFile(path string) (*File, error) {
+func (b *Budget) Open(path string) (*File, error) {
 	f, err := openRead(path)
 	if err != nil {
 		return nil, err
 	}
-	file := &File{path: path, f: f}
+	file := &File{path: path, budget: b, f: f}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
@@ -80,8 +83,7 @@ func OpenFile(path string) (*File, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	if kept.Add(1) > maxKept() {
-		kept.Add(-1)
+	if !take(&b.kept, b.descriptors) {
 		file.f = nil
 		err = f.Close()
 	}
@@ -110,16 +112,27 @@ func (f *File) with(do func(*os.File) error) error {
 // maxFileSize is the most that a 32-bit used count can speak of.
 const maxFileSize = math.MaxInt32
 
-// remap maps size bytes of the file in place of what was mapped before.
+// remap maps size bytes of the file in place of what was mapped before, or notes
+// that it is to be read.
 func (f *File) remap(file *os.File, size int64) error {
 	if err := f.unmap(); err != nil {
 		return err
 	}
+	f.unmapped = false
 	if size = min(size, maxFileSize); size == 0 {
 		return nil // an empty mapping is an error to mmap(2), an empty file is none to us
 	}
+	if !take(&f.budget.mapped, f.budget.mappings) {
+		f.unmapped = true
+		return nil
+	}
 	data, err := mmap.MapRegion(file, int(size), mmap.RDONLY, 0, 0)
 	if err != nil {
+		f.budget.mapped.Add(-1)
+		f.unmapped = Exhausted(err)
+		if f.unmapped {
+			return nil
+		}
 		return &fs.PathError{Op: "mmap", Path: f.path, Err: err}
 	}
 	f.data = data
@@ -132,17 +145,61 @@ func (f *File) unmap() error {
 	}
 	err := f.data.Unmap()
 	f.data = nil
+	f.budget.mapped.Add(-1)
 	if err != nil {
 		return &fs.PathError{Op: "munmap", Path: f.path, Err: err}
 	}
 	return nil
 }
 
+// Rest unmaps the file. It may still be probed; Bytes must not be used any more,
+// nor the file walked.
+func (f *File) Rest() error { return f.unmap() }
+
+// Mapped reports whether the file is mapped, or has nothing to be mapped; else
+// use [File.Read].
+func (f *File) Mapped() bool { return !f.unmapped }
+
+// Read returns the content of a file that is not mapped, up to used, in scratch,
+// which it makes larger where it must. It may run beside itself, not beside other
+// methods.
+func (f *File) Read(scratch *[]byte) (Bytes, error) {
+	var content Bytes
+	err := f.with(func(file *os.File) error {
+		used, err := usedIn(file)
+		if err != nil {
+			return err
+		}
+		if int64(cap(*scratch)) < used {
+			*scratch = make([]byte, used+used/4)
+		}
+		n, err := file.ReadAt((*scratch)[:used], 0)
+		content = Bytes((*scratch)[:n])
+		if errors.Is(err, io.EOF) {
+			return nil // as a mapping that ends before used
+		}
+		return err
+	})
+	return content, err
+}
+
+// usedIn reads a file's used count.
+func usedIn(file *os.File) (int64, error) {
+	var header [headerSize]byte
+	if _, err := file.ReadAt(header[:], 0); err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	return max(0, usedOf(header[:])), nil
+}
+
+// scratches are for the content of unmapped files as they are walked.
+var scratches = sync.Pool{New: func() any { return new([]byte) }}
+
 // Close unmaps and closes the file. Bytes of it must not be used any more.
 func (f *File) Close() error {
 	err := f.unmap()
 	if f.f != nil {
-		kept.Add(-1)
+		f.budget.kept.Add(-1)
 		err = errors.Join(err, f.f.Close())
 	}
 	return err
@@ -161,6 +218,9 @@ func (f *File) Layout() Layout { return f.walk.Layout() }
 // [Walker.Walk]. It maps anew where the file has grown. Without news it costs
 // one read of memory.
 func (f *File) Walk(entry func(Entry) error) error {
+	if f.unmapped {
+		return f.walkUnmapped(entry)
+	}
 	used := f.Used()
 	if len(f.data) < headerSize || used > int64(len(f.data)) {
 		if err := f.Resize(); err != nil {
@@ -168,23 +228,53 @@ func (f *File) Walk(entry func(Entry) error) error {
 		}
 	}
 	var err error
-	fault := Guard(func() {
-		err = f.walk.Walk(f.data, entry)
-		if f.head == nil && f.walk.Pos() > headerSize {
-			f.head = bytes.Clone(f.beginning())
-		}
-	})
+	fault := Guard(func() { err = f.walkIn(f.data, entry) })
 	if fault != nil {
 		return f.fault(fault)
 	}
 	return err
 }
 
+func (f *File) walkUnmapped(entry func(Entry) error) error {
+	scratch := scratches.Get().(*[]byte)
+	defer scratches.Put(scratch)
+	content, err := f.Read(scratch)
+	if err != nil {
+		return err
+	}
+	return f.walkIn(content, entry)
+}
+
+func (f *File) walkIn(data []byte, entry func(Entry) error) error {
+	err := f.walk.Walk(data, entry)
+	if f.head == nil && f.walk.Pos() > headerSize {
+		f.head = bytes.Clone(beginning(data))
+	}
+	return err
+}
+
+// Walked returns up to which offset the file has been walked.
+func (f *File) Walked() int64 { return f.walk.Pos() }
+
+// News reports whether the file may have entries that have not been walked. Call
+// it inside [Guard].
+func (f *File) News() bool {
+	if f.unmapped {
+		var used int64
+		err := f.with(func(file *os.File) (err error) {
+			used, err = usedIn(file)
+			return err
+		})
+		return err != nil || used != f.walk.Pos()
+	}
+	return len(f.data) < headerSize || usedOf(f.data) != f.walk.Pos()
+}
+
 // beginning returns the length of the first entry's key and how it begins, which
 // never change while the file has the same writer's entries.
-func (f *File) beginning() []byte {
-	n := int64(int32(binary.LittleEndian.Uint32(f.data[headerSize:])))
-	return f.data[headerSize:][:lengthSize+max(0, min(n, 64))]
+func beginning(data []byte) []byte {
+	n := int64(int32(binary.LittleEndian.Uint32(data[headerSize:])))
+	return data[headerSize:][:lengthSize+max(0, min(n, 64))]
 }
 
 // Verify returns [ErrReset] if the file does not begin as it did when it was
@@ -193,12 +283,22 @@ func (f *File) Verify() error {
 	if f.head == nil {
 		return nil
 	}
+	data := []byte(f.data)
+	if f.unmapped {
+		scratch := scratches.Get().(*[]byte)
+		defer scratches.Put(scratch)
+		content, err := f.Read(scratch)
+		if err != nil {
+			return err
+		}
+		data = content
+	}
 	same := true
 	fault := Guard(func() {
-		if len(f.data) < headerSize+len(f.head) {
+		if len(data) < headerSize+len(f.head) {
 			return // cut off, which Walk tells
 		}
-		same = usedOf(f.data) > 0 && bytes.Equal(f.data[headerSize:][:len(f.head)], f.head)
+		same = usedOf(data) > 0 && bytes.Equal(data[headerSize:][:len(f.head)], f.head)
 	})
 	if fault != nil {
 		return f.fault(fault)
@@ -215,12 +315,16 @@ func (f *File) fault(err error) error {
 	return fmt.Errorf("%w: %w", err, f.Resize())
 }
 
-// Resize maps the file anew if its size is no longer the one that is mapped.
+// Resize maps the file anew if its size is no longer the one that is mapped, or if
+// it is not mapped and there is room by now.
 func (f *File) Resize() error {
 	return f.with(func(file *os.File) error {
 		info, err := file.Stat()
-		if err != nil || min(info.Size(), maxFileSize) == int64(len(f.data)) {
+		if err != nil || !f.unmapped && min(info.Size(), maxFileSize) == int64(len(f.data)) {
 			return err
+		}
+		if f.unmapped && f.budget.mapped.Load() >= f.budget.mappings {
+			return nil
 		}
 		return f.remap(file, info.Size())
 	})
@@ -230,6 +334,13 @@ func (f *File) Resize() error {
 // it has written, in bytes.
 func (f *File) Used() int64 {
 	var used int64
+	if f.unmapped {
+		_ = f.with(func(file *os.File) (err error) { // an error is as good as nothing
+			used, err = usedIn(file)
+			return err
+		})
+		return used
+	}
 	if err := Guard(func() { used = usedOf(f.data) }); err != nil {
 		return 0
 	}

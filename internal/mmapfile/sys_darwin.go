@@ -2,6 +2,7 @@ package mmapfile
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 
@@ -32,4 +33,34 @@ func reserve(f *os.File, size int64) error {
 		return &fs.PathError{Op: "reserve", Path: f.Name(), Err: err}
 	}
 	return nil
+}
+
+// maxMappings returns how many mappings the process may have: there is no limit
+// but memory.
+func maxMappings() int64 { return 1 << 30 }
+
+// List calls entry for each name in a directory, with the inode number of what
+// has it. An error of entry ends the list and is returned.
+func List(dir *os.File, entry func(name string, ino uint64) error) error {
+	for {
+		entries, err := dir.ReadDir(1024)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			info, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // gone since it was listed
+			}
+			if err == nil {
+				err = entry(e.Name(), ID(info).ino)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
 }

@@ -154,37 +154,61 @@ func cutOff(data []byte, used, pos int64) error {
 // detect tells a file's layout: the one whose walk lands exactly on used. A
 // damaged file has the layout whose walk gets further, by at least one entry
 // that the other does not have.
+//
+// The two walks go side by side. Nearly always one of them ends within a few
+// entries, and the other has won as soon as it is further: it need not be walked
+// to its end.
 func detect(data []byte, used int64) Layout {
-	n1, lands1 := tryLayout(data, used, ValueOnly, false)
-	n2, lands2 := tryLayout(data, used, ValueTimestamp, false)
-	if lands1 && lands2 {
-		// Only a file made to deceive gets here; the keys have the last word.
-		n1, lands1 = tryLayout(data, used, ValueOnly, true)
-		n2, lands2 = tryLayout(data, used, ValueTimestamp, true)
-	}
-	switch {
-	case lands1 != lands2 && lands1, lands1 == lands2 && n1 > n2:
-		return ValueOnly
-	case lands1 != lands2 && lands2, lands1 == lands2 && n2 > n1:
-		return ValueTimestamp
+	for _, parse := range []bool{false, true} {
+		a, b := trial{layout: ValueOnly, pos: headerSize}, trial{layout: ValueTimestamp, pos: headerSize}
+		for a.n == b.n && a.step(data, used, parse) && b.step(data, used, parse) {
+		}
+		a.chase(&b, data, used, parse)
+		b.chase(&a, data, used, parse)
+		switch {
+		case a.landed && b.landed:
+			continue // only a file made to deceive gets here; the keys have the last word
+		case a.landed, !b.landed && a.n > b.n:
+			return ValueOnly
+		case b.landed, b.n > a.n:
+			return ValueTimestamp
+		}
+		return UnknownLayout
 	}
 	return UnknownLayout
 }
 
-// tryLayout counts the entries that a layout finds and tells whether they end
-// at used.
-func tryLayout(data []byte, used int64, l Layout, parse bool) (n int, lands bool) {
-	pos := int64(headerSize)
-	for pos < used {
-		e, next, err := entryAt(data, used, pos, l)
-		if err == nil && parse {
-			_, err = ParseKey(e.Key)
-		}
-		if err != nil {
-			return n, false
-		}
-		n++
-		pos = next
+// trial is a walk by one layout.
+type trial struct {
+	layout Layout
+	n      int // entries found
+	pos    int64
+	landed bool // the last one ends at used
+	failed bool
+}
+
+// step goes on by an entry and reports whether there is more to come.
+func (t *trial) step(data []byte, used int64, parse bool) bool {
+	if t.landed || t.failed {
+		return false
 	}
-	return n, n > 0 && pos == used
+	e, next, err := entryAt(data, used, t.pos, t.layout)
+	if err == nil && parse {
+		_, err = ParseKey(e.Key)
+	}
+	if err != nil {
+		t.failed = true
+		return false
+	}
+	t.n++
+	t.pos = next
+	t.landed = next == used
+	return !t.landed
+}
+
+// chase goes on until it is clear whether this or the other trial, which has
+// ended, got further.
+func (t *trial) chase(o *trial, data []byte, used int64, parse bool) {
+	for (o.landed || t.n <= o.n) && t.step(data, used, parse) {
+	}
 }
