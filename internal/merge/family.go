@@ -1,8 +1,10 @@
 package merge
 
 import (
+	"hash/maphash"
 	"slices"
 	"sort"
+	"strings"
 
 	"github.com/promagg/promagg/internal/mmapfile"
 )
@@ -19,7 +21,7 @@ type family struct {
 	familyKey
 	help     string // the first in byte order of those seen that are not empty
 	helps    bool   // writers disagree on it
-	byLabels map[Labels]*Series
+	byLabels table[*Series]
 	bounds   []Bound // of a histogram's buckets, in order of appearance; elements never change in place
 	boundAt  map[float64]int32
 
@@ -47,18 +49,37 @@ type Series struct {
 	Buckets []Bucket // of a histogram, by bound, the last one +Inf
 
 	fam      *family
-	entries  uint32 // that feed it; without any it is removed
+	use      uint32 // how many entries feed it, and the flags below; without any it is removed
 	value    uint32 // cell of a counter or gauge, or of an explicit _count
 	sum      uint32 // cell, of a summary or histogram
 	infinity uint32 // cell of the +Inf bucket of a histogram
-	seen     bool   // in a catalog, and so not to be changed
-	shrunk   bool   // some of its buckets are no longer fed
 }
+
+// The flags of a series. They share a word with its count of entries, for there
+// may be a million series.
+const (
+	seen   = 1 << 31 // in a catalog, and so not to be changed
+	shrunk = 1 << 30 // some of its buckets are no longer fed
+	gone   = 1 << 29 // it has left the index, or another one has its place
+
+	entriesMask = gone - 1
+)
 
 // Bucket is one bucket of a series.
 type Bucket struct {
 	Bound int32 // index into the family's Bounds
 	cell  uint32
+}
+
+var labelSeed = maphash.MakeSeed()
+
+func newFamily(k familyKey) *family {
+	return &family{familyKey: k, byLabels: table[*Series]{hash: func(s *Series) uint64 { return maphash.String(labelSeed, string(s.Labels)) }}}
+}
+
+// series returns the series of a label set, nil if there is none.
+func (f *family) series(labels Labels) *Series {
+	return f.byLabels.find(maphash.String(labelSeed, string(labels)), func(s *Series) bool { return s.Labels == labels })
 }
 
 // addHelp takes note of an entry's help text.
@@ -70,7 +91,7 @@ func (f *family) addHelp(help string) (changed bool) {
 	if f.help != "" && f.help < help {
 		return false
 	}
-	f.help = help
+	f.help = strings.Clone(help) // it is part of a whole key
 	return true
 }
 
@@ -83,7 +104,7 @@ func (f *family) bound(upper float64, text string) (index int32, changed bool) {
 		}
 		i = int32(len(f.bounds))
 		f.boundAt[upper] = i
-		f.bounds = append(f.bounds, Bound{upper, text, mmapfile.FormatBound(upper)})
+		f.bounds = append(f.bounds, Bound{upper, strings.Clone(text), mmapfile.FormatBound(upper)})
 		return i, true
 	}
 	if b := f.bounds[i]; b.Text != text && b.Text != b.Canonical {
@@ -97,9 +118,10 @@ func (f *family) bound(upper float64, text string) (index int32, changed bool) {
 // replace puts a copy of a series in its place.
 func (f *family) replace(s *Series) *Series {
 	c := *s
-	c.seen = false
+	c.use &^= seen
 	c.Buckets = slices.Clone(s.Buckets)
-	f.byLabels[c.Labels] = &c
+	f.byLabels.replace(s, &c)
+	s.use |= gone
 	f.added = append(f.added, &c)
 	f.removed++
 	return &c
@@ -117,9 +139,9 @@ func (f *family) sort() []*Series {
 		return f.sorted
 	}
 	byLabels := func(a, b *Series) int { return compareLabels(a.Labels, b.Labels) }
-	current := func(s *Series) bool { return f.byLabels[s.Labels] == s }
+	current := func(s *Series) bool { return s.use&gone == 0 }
 	slices.SortFunc(f.added, byLabels)
-	merged := make([]*Series, 0, len(f.byLabels))
+	merged := make([]*Series, 0, f.byLabels.used)
 	old := f.sorted
 	for _, s := range f.added {
 		for len(old) > 0 && byLabels(old[0], s) < 0 {

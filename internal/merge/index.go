@@ -1,11 +1,9 @@
 package merge
 
 import (
-	"maps"
 	"math"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/promagg/promagg/internal/mmapfile"
 )
@@ -31,11 +29,12 @@ const noCell = math.MaxUint32
 // the caller, who removes the part of a dead writer.
 type Index struct {
 	families map[familyKey]*family
-	// targets holds what each key seen in a file of one type and mode stands
-	// for, so that the same key in a thousand files is parsed once.
-	targets map[kind]map[string]target
-	parts   []*Part // by name
-	dropped [reasonCount]uint64
+	keys     keys
+	parts    []*Part // all, by name once tidy; before that also those that are removed
+	untidy   bool
+	// The same, once tidy: those that are read, and those that are frozen.
+	sums, gauges, frozen []*Part
+	dropped              [reasonCount]uint64
 
 	// One element per cell. owner is nil for cells that are free.
 	acc     []float64
@@ -43,40 +42,20 @@ type Index struct {
 	refs    []uint32  // entries that feed the cell
 	owner   []*Series
 	free    []uint32
-	absent  []uint32 // one per entry that this pass found deleted or cut off
+	cold    cold
+	passes  []pass // of the last snapshot, one for each core that took part
 	series  int
 	orphans int       // about as many targets have lost their series since the last sweep
 	shrunk  []*Series // have buckets that nobody feeds
 	catalog *catalog  // nil when the series are no longer those it holds
 	refed   bool      // refs have changed since bounds was made
 	bounds  []Conflict
-}
-
-// kind is what a file name says of how its entries merge.
-type kind struct {
-	typ  mmapfile.Type
-	mode mmapfile.Mode
-}
-
-// target is where the entries of one key go. Of gauges with a series per part
-// it has the labels, of all others the cell.
-type target struct {
-	series *Series
-	cell   uint32
-	ruby   bool
-	bound  float64 // of a bucket or explicit count in Ruby's cumulative form, else NaN
-	each   *eachPart
-}
-
-// eachPart is what all parts' series of one "all" gauge have in common.
-type eachPart struct {
-	fam    *family
-	labels []mmapfile.Label // without pid
+	last    *Snapshot // the last one of all series
 }
 
 // New returns an empty index.
 func New() *Index {
-	return &Index{families: make(map[familyKey]*family), targets: make(map[kind]map[string]target)}
+	return &Index{families: make(map[familyKey]*family), keys: newKeys()}
 }
 
 // Dropped returns how many entries were dropped for a reason so far.
@@ -87,21 +66,45 @@ func (x *Index) Series() int { return x.series }
 
 // Add adds a part for a file of this name, without entries.
 func (x *Index) Add(name mmapfile.Name) *Part {
-	p := &Part{x: x, name: name, file: name.String()}
-	i, _ := slices.BinarySearchFunc(x.parts, p, compareParts)
-	x.parts = slices.Insert(x.parts, i, p)
+	p := &Part{x: x, name: name, file: name.String(), keys: x.keys.of(kind{name.Type, name.Mode})}
+	p.like = p.keys.like
+	x.parts = append(x.parts, p)
+	x.untidy = true
 	return p
 }
 
-func compareParts(a, b *Part) int { return strings.Compare(a.file, b.file) }
+// tidy puts the parts in order. It is done once for many that come and go.
+func (x *Index) tidy() {
+	if !x.untidy {
+		return
+	}
+	x.untidy = false
+	kept := slices.DeleteFunc(x.parts, func(p *Part) bool { return p.x == nil })
+	slices.SortFunc(kept, func(a, b *Part) int { return strings.Compare(a.file, b.file) })
+	x.parts = kept
+	x.sums, x.gauges, x.frozen = x.sums[:0], x.gauges[:0], x.frozen[:0]
+	for _, p := range kept {
+		switch {
+		case p.frozen != nil:
+			x.frozen = append(x.frozen, p)
+		case p.name.Type == mmapfile.Gauge:
+			x.gauges = append(x.gauges, p)
+		default:
+			x.sums = append(x.sums, p)
+		}
+	}
+}
 
 // Remove takes a part and all its entries out of the index.
 func (x *Index) Remove(p *Part) {
-	i, ok := slices.BinarySearchFunc(x.parts, p, compareParts)
-	if !ok || x.parts[i] != p {
+	if p.x != x {
 		panic("merge: bug: Remove of a part that is not in the index: " + p.file)
 	}
-	x.parts = slices.Delete(x.parts, i, i+1)
+	p.x = nil
+	x.untidy = true
+	if p.frozen != nil {
+		x.cold.spoil()
+	}
 	for _, e := range p.plain {
 		x.release(e.cell)
 	}
@@ -112,27 +115,18 @@ func (x *Index) Remove(p *Part) {
 	if x.orphans > 1024 && x.orphans > x.series {
 		x.sweep()
 	}
-	p.x = nil
 }
 
 // sweep forgets the keys and families that no series is left of, so that what
 // churns does not pile up.
 func (x *Index) sweep() {
 	x.trim()
-	// A map never shrinks, so what is left moves to new ones.
-	for kind, keys := range x.targets {
-		kept := make(map[string]target)
-		for key, t := range keys {
-			if t.each == nil && int(t.cell) < len(x.owner) && x.owner[t.cell] == t.series {
-				kept[key] = t
-			}
-		}
-		x.targets[kind] = kept
-	}
+	x.tidy()
+	x.forget()
 	families := make(map[familyKey]*family)
 	for k, fam := range x.families {
-		if len(fam.byLabels) > 0 {
-			fam.byLabels = maps.Collect(maps.All(fam.byLabels))
+		if fam.byLabels.used > 0 {
+			fam.byLabels.shrink()
 			families[k] = fam
 		}
 	}
@@ -153,91 +147,16 @@ func (x *Index) trim() {
 	if x.stamps != nil {
 		x.stamps = slices.Clone(x.stamps[:n])
 	}
-	x.absent = nil
+	x.cold.spoil()
+	x.passes = nil
 	x.free = slices.Clone(slices.DeleteFunc(x.free, func(cell uint32) bool { return int(cell) >= n }))
-}
-
-// resolve finds the cell of a key in a part, and makes it where it is new.
-func (x *Index) resolve(p *Part, key []byte) (target, error) {
-	k := kind{p.name.Type, p.name.Mode}
-	t, ok := x.targets[k][string(key)]
-	if ok && t.each == nil && x.owner[t.cell] != t.series {
-		ok = false // its series is gone, or has been replaced
-	}
-	if !ok {
-		// The key is copied first: reading it may fault, and whoever can write it
-		// may change it while it is read.
-		text := string(key)
-		parsed, err := mmapfile.ParseKey([]byte(text))
-		if err != nil {
-			return t, err
-		}
-		id, bad, lawful := identify(&parsed, p.name.Type)
-		if !lawful {
-			return t, &droppedError{bad}
-		}
-		t = x.newTarget(k, &parsed, id)
-		if x.targets[k] == nil {
-			x.targets[k] = make(map[string]target)
-		}
-		x.targets[k][text] = t
-	}
-	if t.each != nil {
-		writer := p.name.Writer(t.ruby)
-		if !utf8.ValidString(writer) {
-			return t, &droppedError{BadLabel}
-		}
-		t.series = x.seriesOf(t.each.fam, withPID(t.each.labels, writer))
-		t.cell = t.series.value
-	}
-	return t, nil
-}
-
-func (x *Index) newTarget(k kind, key *mmapfile.Key, id identity) target {
-	fam := x.familyOf(familyKey{id.family, k.typ, k.mode})
-	if fam.addHelp(strings.ToValidUTF8(key.Help, "\uFFFD")) {
-		x.catalog = nil
-	}
-	t := target{ruby: key.Ruby, bound: math.NaN()}
-	if k.typ == mmapfile.Gauge {
-		// As in the Python client, a gauge's own label of that name gives way.
-		id.labels = slices.DeleteFunc(id.labels, func(l mmapfile.Label) bool { return l.Name == "pid" })
-		if k.mode.Base() == mmapfile.All {
-			t.each = &eachPart{fam, id.labels}
-			return t
-		}
-	}
-	t.series = x.seriesOf(fam, labelsOf(id.labels))
-	switch id.role {
-	case roleValue:
-		t.cell = t.series.value
-	case roleSum:
-		t.cell = t.series.sum
-	case roleCount:
-		t.cell = t.series.value
-		if key.Ruby && k.typ == mmapfile.Histogram {
-			// Ruby's explicit count is its +Inf bucket once more.
-			t.cell, t.bound = t.series.infinity, math.Inf(1)
-		}
-	case roleBucket:
-		t.series, t.cell = x.bucket(fam, t.series, id.bound, id.le)
-		if key.Ruby {
-			t.bound = id.bound
-		}
-	}
-	return t
-}
-
-// withPID returns the labels of one writer's series of an "all" gauge.
-func withPID(labels []mmapfile.Label, writer string) Labels {
-	i, _ := slices.BinarySearchFunc(labels, "pid", func(l mmapfile.Label, name string) int { return strings.Compare(l.Name, name) })
-	return labelsOf(slices.Insert(slices.Clone(labels), i, mmapfile.Label{Name: "pid", Value: writer}))
 }
 
 func (x *Index) familyOf(k familyKey) *family {
 	fam := x.families[k]
 	if fam == nil {
-		fam = &family{familyKey: k, byLabels: make(map[Labels]*Series)}
+		k.name = strings.Clone(k.name) // it is part of a whole key
+		fam = newFamily(k)
 		x.families[k] = fam
 	}
 	return fam
@@ -246,7 +165,7 @@ func (x *Index) familyOf(k familyKey) *family {
 // seriesOf returns the series of a label set, made with the cells that every
 // series of its type has.
 func (x *Index) seriesOf(fam *family, labels Labels) *Series {
-	if s := fam.byLabels[labels]; s != nil {
+	if s := fam.series(labels); s != nil {
 		return s
 	}
 	s := &Series{Labels: labels, fam: fam, sum: noCell, infinity: noCell}
@@ -260,7 +179,7 @@ func (x *Index) seriesOf(fam *family, labels Labels) *Series {
 		s.infinity = x.newCell(s)
 		s.Buckets = []Bucket{{bound, s.infinity}}
 	}
-	fam.byLabels[labels] = s
+	fam.byLabels.add(s)
 	fam.added = append(fam.added, s)
 	x.series++
 	x.catalog = nil
@@ -277,7 +196,7 @@ func (x *Index) bucket(fam *family, s *Series, upper float64, le string) (*Serie
 	if i < len(s.Buckets) && s.Buckets[i].Bound == bound {
 		return s, s.Buckets[i].cell
 	}
-	if s.seen {
+	if s.use&seen != 0 {
 		s = x.replace(s)
 	}
 	cell := x.newCell(s)
@@ -323,6 +242,7 @@ func (x *Index) newCell(s *Series) uint32 {
 	if s.fam.mode.Base() == mmapfile.MostRecent && x.stamps == nil {
 		x.stamps = make([]float64, len(x.acc))
 	}
+	x.cold.cell(x, cell)
 	return cell
 }
 
@@ -330,7 +250,7 @@ func (x *Index) newCell(s *Series) uint32 {
 func (x *Index) retain(cell uint32) {
 	x.refs[cell]++
 	x.refed = true
-	x.owner[cell].entries++
+	x.owner[cell].use++
 }
 
 // release undoes retain. A series that nobody feeds any more leaves the index; a
@@ -339,13 +259,13 @@ func (x *Index) release(cell uint32) {
 	x.refs[cell]--
 	x.refed = true
 	s := x.owner[cell]
-	s.entries--
-	if s.entries == 0 {
+	s.use--
+	if s.use&entriesMask == 0 {
 		x.drop(s)
 		return
 	}
-	if x.refs[cell] == 0 && cell != s.infinity && cell != s.value && cell != s.sum && !s.shrunk {
-		s.shrunk = true
+	if x.refs[cell] == 0 && cell != s.infinity && cell != s.value && cell != s.sum && s.use&shrunk == 0 {
+		s.use |= shrunk
 		x.shrunk = append(x.shrunk, s)
 	}
 }
@@ -358,7 +278,7 @@ func (x *Index) shrink() {
 			continue // gone as a whole
 		}
 		s := x.replace(old) // always: the cells may be given to other buckets of it
-		s.shrunk = false
+		s.use &^= shrunk
 		s.Buckets = slices.DeleteFunc(s.Buckets, func(b Bucket) bool {
 			if x.refs[b.cell] > 0 || b.cell == s.infinity {
 				return false
@@ -373,7 +293,8 @@ func (x *Index) shrink() {
 }
 
 func (x *Index) drop(s *Series) {
-	delete(s.fam.byLabels, s.Labels)
+	s.fam.byLabels.remove(s)
+	s.use |= gone
 	s.fam.removed++
 	for _, cell := range []uint32{s.value, s.sum} {
 		if cell != noCell {

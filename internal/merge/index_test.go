@@ -309,10 +309,7 @@ func TestChurn(t *testing.T) {
 	if got := samplesOf(t, x, stay); len(got) != 1 || got["c_total"] != 1 {
 		t.Errorf("left over: %v", got)
 	}
-	keys := 0
-	for _, m := range x.targets {
-		keys += len(m)
-	}
+	keys := len(x.keys.nodes)
 	if len(x.acc) > 100 || keys > 5000 || len(x.families) > 5000 || x.Series() != 1 {
 		t.Errorf("left over: %d cells, %d keys, %d families, %d series", len(x.acc), keys, len(x.families), x.Series())
 	}
@@ -375,5 +372,20 @@ func BenchmarkSnapshot(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*size.writers*size.entries), "ns/entry")
 		})
+	}
+}
+
+// TestInfiniteBuckets: a count that has been below nothing is none, even if
+// infinities make no number of it afterwards.
+func TestInfiniteBuckets(t *testing.T) {
+	x := New()
+	f := fileOf("histogram_1.db", false)
+	f.put("h", "h_bucket", math.Inf(-1), "le", "1.0")
+	f.put("h", "h_bucket", math.Inf(1), "le", "+Inf")
+	f.put("other", "other_bucket", 1, "le", "+Inf")
+	f.index(t, x)
+	s, _ := x.Snapshot()
+	if got := flatten(t, s); len(s.Invalid) != 1 || got["other_count"] != 1 || len(got) != 2 {
+		t.Errorf("invalid: %v, got %v", s.Invalid, got)
 	}
 }

@@ -36,6 +36,7 @@ type modelFile struct {
 	data    []byte
 	entries []*modelEntry
 	counted bool // its values count
+	copied  bool // it is not mapped
 
 	walker mmapfile.Walker
 	part   *Part
@@ -84,7 +85,7 @@ func (f *modelFile) set(e *modelEntry, v, stamp float64) {
 
 // index brings the file's part up to date.
 func (f *modelFile) index(t *testing.T, x *Index) {
-	if !f.counted {
+	if !f.counted || f.part != nil && f.part.Frozen() {
 		return
 	}
 	if f.part == nil {
@@ -100,6 +101,20 @@ func (f *modelFile) index(t *testing.T, x *Index) {
 		t.Fatal(err)
 	}
 	f.part.Map(mmapfile.Bytes(f.data), f.walker.Layout())
+	if f.copied {
+		f.part.MapBy(func(scratch *[]byte) (mmapfile.Bytes, error) {
+			*scratch = append((*scratch)[:0], f.data...)
+			return mmapfile.Bytes(*scratch), nil
+		}, f.walker.Layout())
+	}
+}
+
+// thaw makes a frozen part a read one again, as for a new writer.
+func (f *modelFile) thaw(x *Index) {
+	if f.part != nil && f.part.Frozen() {
+		x.Remove(f.part)
+		f.part = nil
+	}
 }
 
 // modelSeries is what the model knows of one series of one family.
@@ -350,6 +365,7 @@ func (w *world) addFile() {
 	if f.ruby {
 		f.name.ID += "-0"
 	}
+	f.copied = w.rnd.IntN(4) == 0
 	f.layout = pick(w.rnd, mmapfile.ValueOnly, mmapfile.ValueTimestamp)
 	if f.ruby {
 		f.layout = mmapfile.ValueOnly
@@ -415,9 +431,21 @@ func (w *world) step(t *testing.T, x *Index) {
 	f := pick(w.rnd, w.files...)
 	switch n := w.rnd.IntN(100); {
 	case n < 35:
+		f.thaw(x)
 		w.addEntry(f)
-	case n < 90:
+	case n < 84:
+		f.thaw(x)
 		w.update(f)
+	case n < 88: // its writer dies, and it is read a last time
+		if f.index(t, x); f.part != nil && !f.part.Frozen() && !f.part.Freeze() {
+			t.Fatal("a part in plain memory can't be frozen")
+		}
+	case n < 89:
+		if f.part != nil {
+			f.part.Trim()
+		}
+	case n < 90:
+		f.copied = !f.copied
 	case n < 94: // its writer dies: a live gauge's values do not count any more
 		if f.name.Mode.Live() {
 			f.counted = false
@@ -442,7 +470,9 @@ func TestModel(t *testing.T) {
 	if testing.Short() {
 		rounds = 10
 	}
+	defer func(was int) { share = was }(share)
 	for round := range rounds {
+		share = []int{1, 20, 1 << 15}[round%3] // so that a few entries are work for several cores
 		x := New()
 		w := &world{rnd: rand.New(rand.NewPCG(seed, uint64(round)))}
 		for range 12 {
@@ -467,6 +497,7 @@ func TestModel(t *testing.T) {
 				t.Fatalf("round %d (-model +index):\n%s", round, diff)
 			}
 			checkFresh(t, w, got)
+			checkSelect(t, w, x, s)
 			checkCells(t, x)
 		}
 	}
@@ -485,6 +516,35 @@ func checkFresh(t *testing.T, w *world, want map[string]float64) {
 	equal := gocmp.Comparer(func(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) })
 	if diff := gocmp.Diff(want, flatten(t, s), equal); diff != "" {
 		t.Fatalf("an index made anew differs (-old +new):\n%s", diff)
+	}
+}
+
+// checkSelect selects some of the families of a snapshot.
+func checkSelect(t *testing.T, w *world, x *Index, s *Snapshot) {
+	t.Helper()
+	part := &Snapshot{catalog: &catalog{}, values: s.values}
+	for _, f := range s.Families {
+		if w.rnd.IntN(3) == 0 {
+			part.Families = append(part.Families, f)
+		}
+	}
+	got, faulted := x.Select(func(find func(string) *Family) (chosen []*Family) {
+		for _, f := range part.Families {
+			chosen = append(chosen, find(f.Name), find("other"))
+		}
+		return chosen
+	})
+	if len(faulted) > 0 {
+		t.Fatal("faults in plain memory")
+	}
+	equal := gocmp.Comparer(func(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) })
+	if diff := gocmp.Diff(flatten(t, part), flatten(t, got), equal); diff != "" {
+		t.Fatalf("a selection differs (-whole +selection):\n%s", diff)
+	}
+	for _, f := range s.Families {
+		if !got.Has(f.Name) {
+			t.Fatalf("%s is not there for a selection", f.Name)
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package merge
 import (
 	"cmp"
 	"math"
-	"runtime"
 	"slices"
 
 	"github.com/promagg/promagg/internal/mmapfile"
@@ -12,17 +11,36 @@ import (
 // Part is one file's share of an index: where its values are and which cells
 // they feed.
 type Part struct {
-	x     *Index // nil once removed
-	name  mmapfile.Name
-	file  string
+	x    *Index // nil once removed
+	name mmapfile.Name
+	file string
+	keys *keysOf
+	last uint32 // the key of the last entry
+
+	// bytes is the file's content, unless read has to be asked for it.
 	bytes mmapfile.Bytes
+	read  Reader
 	stamp bool // a timestamp follows each value
 
+	// plain may be shared with other parts of the same keys in the same order:
+	// its elements never change, and only one part has room behind them.
 	plain      []entry
+	like       []entry   // plain is its beginning so far; nil once it is not
 	low        []float32 // see monotone; of the types that only grow, one per plain entry
 	cumulative []cumulativeEntry
 	unsorted   bool // cumulative has new entries
+
+	// frozen are the values of a file that is not read any more, of plain and then
+	// cumulative; nil while it is read.
+	frozen       []float64
+	frozenStamps []float64 // of mostrecent gauges
 }
+
+// Reader reads the content of a file that is not mapped, up to where its entries
+// end. It may use the scratch space, and make it larger. It may be called from
+// several goroutines, and what it returns is good until the scratch space is used
+// again.
+type Reader func(scratch *[]byte) (mmapfile.Bytes, error)
 
 // entry is where a value is and what it feeds.
 type entry struct {
@@ -39,6 +57,9 @@ type cumulativeEntry struct {
 	low    float32
 	bound  float64
 }
+
+// lowest is what a value has not fallen below before it is read.
+var lowest = float32(math.Inf(-1))
 
 // droppedError is returned for an entry that is sound but can't be served.
 type droppedError struct{ reason Reason }
@@ -64,11 +85,46 @@ func (p *Part) Add(e mmapfile.Entry) (dropped bool, reason Reason, err error) {
 		p.unsorted = true
 		return false, 0, nil
 	}
-	p.plain = append(p.plain, entry{e.Value, t.cell})
+	p.append(entry{e.Value, t.cell})
 	if p.name.Type != mmapfile.Gauge {
 		p.low = append(p.low, lowest)
 	}
 	return false, 0, nil
+}
+
+// append adds a plain entry. Where files have the same keys in the same order,
+// their entries are the same, and need to be there once only.
+func (p *Part) append(e entry) {
+	n := len(p.plain)
+	if p.like != nil {
+		if n < len(p.like) && p.like[n] == e {
+			p.plain = p.like[: n+1 : n+1]
+			return
+		}
+		p.like = nil
+	}
+	if n == 0 {
+		p.plain = make([]entry, 0, 16)
+	}
+	p.plain = append(p.plain, e)
+	if n == 0 || n >= len(p.keys.like) {
+		p.keys.like = slices.Clip(p.plain)
+	}
+}
+
+// Trim gives back the room that was kept for further entries.
+func (p *Part) Trim() {
+	if p.frozen == nil && cap(p.plain) > len(p.plain) {
+		if n := len(p.plain); len(p.keys.like) == n && n > 0 && &p.keys.like[0] == &p.plain[0] {
+			p.plain = slices.Clone(p.plain)
+			p.keys.like = slices.Clip(p.plain)
+		} else {
+			p.plain = slices.Clone(p.plain)
+		}
+	}
+	if cap(p.low) > len(p.low) {
+		p.low = slices.Clone(p.low)
+	}
 }
 
 // Entries returns how many entries the part has.
@@ -77,120 +133,24 @@ func (p *Part) Entries() int { return len(p.plain) + len(p.cumulative) }
 // Map tells the part where its file's content is from now on. bytes must stay
 // good until the next call; entries that it does not reach count as absent.
 func (p *Part) Map(bytes mmapfile.Bytes, l mmapfile.Layout) {
-	p.bytes, p.stamp = bytes, l == mmapfile.ValueTimestamp
+	p.bytes, p.read, p.stamp = bytes, nil, l == mmapfile.ValueTimestamp
 }
 
-var lowest = float32(math.Inf(-1))
+// MapBy is Map for a file that is read anew for each snapshot.
+func (p *Part) MapBy(read Reader, l mmapfile.Layout) {
+	p.bytes, p.read, p.stamp = nil, read, l == mmapfile.ValueTimestamp
+}
 
-// pass adds the part's values to the accumulators. It reads from a mapping and
-// so may fault at any load; what it has added by then stays.
-func (p *Part) pass() {
-	if p.name.Type != mmapfile.Gauge {
-		p.passMonotone()
-		p.passCumulative()
+// Frozen reports whether the part is frozen.
+func (p *Part) Frozen() bool { return p.frozen != nil }
+
+// sort puts the entries of each cumulated histogram in order.
+func (p *Part) sort() {
+	if !p.unsorted {
 		return
 	}
-	acc := p.x.acc
-	mode := p.name.Mode.Base()
-	for _, e := range p.plain {
-		v, ok := p.bytes.Float64(e.off)
-		if !ok || math.Float64bits(v) == mmapfile.StaleBits {
-			p.x.absent = append(p.x.absent, e.cell)
-			continue
-		}
-		switch cur := acc[e.cell]; mode {
-		case mmapfile.All:
-			acc[e.cell] = v
-		case mmapfile.Sum:
-			acc[e.cell] = cur + v
-		case mmapfile.Min:
-			if v < cur || cur != cur {
-				acc[e.cell] = v
-			}
-		case mmapfile.Max:
-			if v > cur || cur != cur {
-				acc[e.cell] = v
-			}
-		case mmapfile.MostRecent:
-			p.mostRecent(e, v)
-		}
-	}
-}
-
-func (p *Part) mostRecent(e entry, v float64) {
-	var ts float64
-	if p.stamp {
-		ts, _ = p.bytes.Float64(e.off + 8)
-	}
-	last, cur := p.x.stamps[e.cell], p.x.acc[e.cell]
-	if ts > last || ts == last && ts > 0 && (v > cur || cur != cur) {
-		p.x.stamps[e.cell], p.x.acc[e.cell] = ts, v
-	}
-}
-
-// passMonotone sums values that only grow.
-func (p *Part) passMonotone() {
-	acc, low := p.x.acc, p.low[:len(p.plain)]
-	for i, e := range p.plain {
-		v, ok := p.bytes.Float64(e.off)
-		// Rounding keeps order, so a value that has not fallen never looks as if
-		// it had. The comparison is also false for NaN.
-		if !ok || !(float32(v) >= low[i]) {
-			if v, ok = p.doubtful(e, low[i]); !ok {
-				continue
-			}
-		}
-		low[i] = float32(v)
-		acc[e.cell] += v
-	}
-}
-
-// passCumulative adds buckets that are cumulative in the file, each with what
-// it has more than the one below. While its writer is between two buckets of
-// one observation, a lower one may be ahead of a higher one: the higher one is
-// then taken to have caught up, as it is about to.
-func (p *Part) passCumulative() {
-	if p.unsorted {
-		slices.SortStableFunc(p.cumulative, func(a, b cumulativeEntry) int {
-			return cmp.Or(cmp.Compare(a.series, b.series), cmp.Compare(a.bound, b.bound))
-		})
-		p.unsorted = false
-	}
-	acc := p.x.acc
-	series, below := uint32(noCell), 0.0
-	for i := range p.cumulative {
-		e := &p.cumulative[i]
-		if e.series != series {
-			series, below = e.series, 0
-		}
-		v, ok := p.bytes.Float64(e.off)
-		if !ok || !(float32(v) >= e.low) {
-			if v, ok = p.doubtful(e.entry, e.low); !ok {
-				continue
-			}
-		}
-		e.low = float32(v)
-		if v > below {
-			acc[e.cell] += v - below
-			below = v
-		}
-	}
-}
-
-// doubtful decides on a value that is lower than it was or not a number. Some
-// writers store a value in more than one piece, so a lower one is read again a
-// few times before it is believed. It reports false for an entry that was
-// deleted or that the file no longer reaches.
-func (p *Part) doubtful(e entry, low float32) (v float64, ok bool) {
-	for range 4 {
-		if v, ok = p.bytes.Float64(e.off); !ok || !(float32(v) < low) {
-			break
-		}
-		runtime.Gosched()
-	}
-	if !ok || math.Float64bits(v) == mmapfile.StaleBits {
-		p.x.absent = append(p.x.absent, e.cell)
-		return 0, false
-	}
-	return v, true
+	slices.SortStableFunc(p.cumulative, func(a, b cumulativeEntry) int {
+		return cmp.Or(cmp.Compare(a.series, b.series), cmp.Compare(a.bound, b.bound))
+	})
+	p.unsorted = false
 }

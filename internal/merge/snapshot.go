@@ -55,6 +55,7 @@ type catalog struct {
 	conflicts []Conflict // but for the bounds'
 	cells     []uint32   // for each value of a snapshot the cell it comes from
 	unset     []uint32   // cells that start as NaN
+	whole     *catalog   // of a selection: what it was selected from
 }
 
 // Conflict is a disagreement between writers on a family. The family, or what is
@@ -119,42 +120,50 @@ func (f *Family) Width(s *Series) int {
 // [Absent] is not served, and of a histogram whose count is absent nothing is.
 func (s *Snapshot) Values(f *Family) []float64 { return s.values[f.first:] }
 
+// Has reports whether there is a family of that name, selected or not.
+func (s *Snapshot) Has(name string) bool {
+	if s.whole != nil {
+		return s.whole.find(name) != nil
+	}
+	return s.find(name) != nil
+}
+
 // Find returns the family of that name, nil if there is none.
-func (s *Snapshot) Find(name string) *Family {
-	i, ok := slices.BinarySearchFunc(s.Families, name, func(f Family, name string) int { return strings.Compare(f.Name, name) })
+func (s *Snapshot) Find(name string) *Family { return s.find(name) }
+
+func (c *catalog) find(name string) *Family {
+	i, ok := slices.BinarySearchFunc(c.Families, name, func(f Family, name string) int { return strings.Compare(f.Name, name) })
 	if !ok {
 		return nil
 	}
-	return &s.Families[i]
+	return &c.Families[i]
 }
 
-// Snapshot reads all values and merges them. Parts whose mapping lost pages
-// under it are returned with it; of them counts what could still be read.
+// Snapshot reads all values and merges them. Parts that could not be read to
+// their end are returned with it; of them counts what could still be read.
 func (x *Index) Snapshot() (s *Snapshot, faulted []*Part) {
+	x.prepare()
+	x.begin()
+	faulted = x.passAll()
+	x.markAbsent()
+	s = x.values(x.catalog)
+	s.Conflicts = x.conflicts()
+	x.steady(s)
+	return s, faulted
+}
+
+// prepare brings everything up to date that a snapshot needs.
+func (x *Index) prepare() {
+	x.tidy()
 	if x.catalog == nil {
 		x.catalog = x.newCatalog()
 	}
-	clear(x.acc)
-	nan := math.NaN()
-	for _, cell := range x.catalog.unset {
-		x.acc[cell] = nan
-	}
-	clear(x.stamps)
-	x.absent = x.absent[:0]
-	for next := 0; next < len(x.parts); {
-		err := mmapfile.Guard(func() {
-			for ; next < len(x.parts); next++ {
-				x.parts[next].pass()
-			}
-		})
-		if err != nil {
-			faulted = append(faulted, x.parts[next])
-			next++
-		}
-	}
-	x.markAbsent()
-	s = &Snapshot{catalog: x.catalog, Conflicts: x.conflicts(), values: make([]float64, len(x.catalog.cells))}
-	for i, cell := range x.catalog.cells {
+}
+
+// values makes a snapshot of the accumulators.
+func (x *Index) values(c *catalog) *Snapshot {
+	s := &Snapshot{catalog: c, values: make([]float64, len(c.cells))}
+	for i, cell := range c.cells {
 		s.values[i] = x.acc[cell]
 		if x.refs[cell] == 0 {
 			s.values[i] = absent
@@ -165,16 +174,67 @@ func (x *Index) Snapshot() (s *Snapshot, faulted []*Part) {
 			s.Invalid = append(s.Invalid, f.Name)
 		}
 	}
-	return s, faulted
+	return s
+}
+
+// rounding is by how much, in proportion, a sum of values that have not fallen
+// may fall all the same: files come and go, freeze and change cores, and with
+// them the order in which the values are added up.
+const rounding = 1e-12
+
+// steady keeps sums from falling by rounding alone, which Prometheus would take
+// for a reset and count all of it again.
+func (x *Index) steady(s *Snapshot) {
+	last := x.last
+	x.last = s
+	if last == nil {
+		return
+	}
+	var were []float64 // by cell
+	if last.catalog != s.catalog {
+		were = make([]float64, len(x.acc))
+		for i, cell := range last.cells {
+			if int(cell) < len(were) {
+				were[cell] = last.values[i]
+			}
+		}
+	}
+	hold := func(j int) {
+		was, k := last.values, j
+		if were != nil {
+			was, k = were, int(s.cells[j])
+		}
+		if v := &s.values[j]; *v < was[k] && *v >= was[k]-rounding*math.Abs(was[k]) {
+			*v = was[k]
+		}
+	}
+	for i := range s.Families {
+		f := &s.Families[i]
+		if f.Type == Gauge {
+			continue
+		}
+		j := f.first
+		for _, series := range f.Series {
+			// Counts are whole numbers, which add up to the same in any order.
+			switch f.Type {
+			case Counter:
+				hold(j)
+			default:
+				hold(j + 1)
+			}
+			j += f.Width(series)
+		}
+	}
 }
 
 // markAbsent marks the cells all of whose entries are absent, and those of
 // mostrecent gauges that nobody has set.
 func (x *Index) markAbsent() {
-	slices.Sort(x.absent)
-	for i := 0; i < len(x.absent); {
-		from, cell := i, x.absent[i]
-		for i < len(x.absent) && x.absent[i] == cell {
+	entries := x.passes[0].absent
+	slices.Sort(entries)
+	for i := 0; i < len(entries); {
+		from, cell := i, entries[i]
+		for i < len(entries) && entries[i] == cell {
 			i++
 		}
 		if uint32(i-from) >= x.refs[cell] {
@@ -212,11 +272,11 @@ func (f *Family) cumulate(values []float64) (valid bool) {
 // count is negative.
 func cumulate(v []float64) (valid bool) {
 	count, sum, buckets := &v[0], v[1], v[2:]
-	total, least, fed := 0.0, 0.0, false
+	total, negative, fed := 0.0, false, false
 	for i, b := range buckets {
 		if !Absent(b) {
 			total += b
-			least = min(least, total)
+			negative = negative || total < 0
 			fed = true
 		} else if i < len(buckets)-1 {
 			continue
@@ -228,11 +288,11 @@ func cumulate(v []float64) (valid bool) {
 		*count = total
 	case !Absent(*count):
 		buckets[len(buckets)-1] = *count
-		least = *count
+		negative = *count < 0
 	case !Absent(sum):
 		*count = 0
 	}
-	return !(least < 0)
+	return !negative
 }
 
 // newCatalog sorts out what there is to serve.
@@ -241,7 +301,7 @@ func (x *Index) newCatalog() *catalog {
 	for _, fam := range x.served(c) {
 		f := Family{Name: fam.name, Help: fam.help, Type: fam.typ, Mode: fam.mode, Series: fam.sort(), Bounds: fam.bounds, first: len(c.cells)}
 		for _, s := range f.Series {
-			s.seen = true
+			s.use |= seen
 			c.cells = append(c.cells, s.value)
 			if s.sum != noCell {
 				c.cells = append(c.cells, s.sum)
@@ -255,7 +315,7 @@ func (x *Index) newCatalog() *catalog {
 	for _, fam := range x.families {
 		switch fam.mode.Base() {
 		case mmapfile.Min, mmapfile.Max, mmapfile.MostRecent:
-			for _, s := range fam.byLabels {
+			for s := range fam.byLabels.all {
 				c.unset = append(c.unset, s.value)
 			}
 		}
@@ -267,7 +327,7 @@ func (x *Index) newCatalog() *catalog {
 func (x *Index) served(c *catalog) []*family {
 	var all []*family
 	for _, fam := range x.families {
-		if len(fam.byLabels) > 0 {
+		if fam.byLabels.used > 0 {
 			all = append(all, fam)
 		}
 	}

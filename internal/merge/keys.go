@@ -1,0 +1,269 @@
+package merge
+
+import (
+	"hash/crc32"
+	"hash/maphash"
+	"math"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/promagg/promagg/internal/mmapfile"
+)
+
+// kind is what a file name says of how its entries merge.
+type kind struct {
+	typ  mmapfile.Type
+	mode mmapfile.Mode
+}
+
+// keys holds what each key seen in a file of any kind stands for, so that the
+// same key in a thousand files is parsed once. It does not hold the keys
+// themselves: in most directories they would be most of the memory. A key is
+// known by 96 bits of hash, of which 64 are seeded anew in each process, so that
+// nobody can make two keys that look the same.
+//
+// Writers that run the same program have their keys in much the same order. So
+// the first guess for a key is the one that followed the key before it in the
+// last file that had that.
+type keys struct {
+	seed    maphash.Seed
+	nodes   []node // the first is none
+	special map[uint32]target
+	kinds   map[kind]*keysOf
+}
+
+// keysOf are the keys of one kind.
+type keysOf struct {
+	nodes table[uint32]
+	first uint32 // the first key of the last part that had one
+	// like has the entries of the last part that began to have any, as far as it
+	// had them then. See [Part.Add].
+	like []entry
+}
+
+// node is one key.
+type node struct {
+	hash   uint64
+	series *Series // nil: special has it
+	check  uint32
+	cell   uint32
+	next   uint32 // the key that followed this one last
+}
+
+// target is where the entries of one key go. Of gauges with a series per part
+// it has the labels, of all others the cell.
+type target struct {
+	series *Series
+	cell   uint32
+	ruby   bool
+	bound  float64 // of a bucket or explicit count in Ruby's cumulative form, else NaN
+	each   *eachPart
+}
+
+// eachPart is what all parts' series of one "all" gauge have in common.
+type eachPart struct {
+	fam    *family
+	labels []mmapfile.Label // without pid
+}
+
+func newKeys() keys {
+	return keys{seed: maphash.MakeSeed(), nodes: make([]node, 1), special: make(map[uint32]target), kinds: make(map[kind]*keysOf)}
+}
+
+func (ks *keys) of(k kind) *keysOf {
+	of := ks.kinds[k]
+	if of == nil {
+		of = &keysOf{nodes: table[uint32]{hash: ks.hash}}
+		ks.kinds[k] = of
+	}
+	return of
+}
+
+func (ks *keys) hash(n uint32) uint64 { return ks.nodes[n].hash }
+
+// byHash returns the node of a hash, 0 if there is none.
+func (ks *keys) byHash(of *keysOf, hash uint64) uint32 {
+	return of.nodes.find(hash, func(n uint32) bool { return ks.nodes[n].hash == hash })
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (ks *keys) sum(key []byte) (hash uint64, check uint32) {
+	return maphash.Bytes(ks.seed, key), crc32.Checksum(key, castagnoli)
+}
+
+// find returns the node of a key, 0 if there is none. guess is looked at first.
+func (ks *keys) find(of *keysOf, guess uint32, hash uint64, check uint32) uint32 {
+	if n := &ks.nodes[guess]; guess != 0 && n.hash == hash && n.check == check {
+		return guess
+	}
+	if n := ks.byHash(of, hash); ks.nodes[n].check == check {
+		return n
+	}
+	return 0
+}
+
+// put notes what a key stands for and returns its node. It returns 0, and
+// forgets it, if another key has the same hash.
+func (ks *keys) put(of *keysOf, hash uint64, check uint32, t target) uint32 {
+	n := ks.byHash(of, hash)
+	if n != 0 && ks.nodes[n].check != check {
+		return 0
+	}
+	if n == 0 {
+		n = uint32(len(ks.nodes))
+		ks.nodes = append(ks.nodes, node{hash: hash, check: check})
+		of.nodes.add(n)
+	}
+	at := &ks.nodes[n]
+	at.series, at.cell = t.series, t.cell
+	if t.each != nil || t.ruby {
+		at.series = nil
+		ks.special[n] = t
+	}
+	return n
+}
+
+// target returns what a node stands for.
+func (ks *keys) target(n uint32) target {
+	if at := &ks.nodes[n]; at.series != nil {
+		return target{series: at.series, cell: at.cell, bound: math.NaN()}
+	}
+	return ks.special[n]
+}
+
+// guess returns the node that the part's next key probably has.
+func (ks *keys) guess(p *Part) uint32 {
+	if p.last == 0 {
+		return p.keys.first
+	}
+	return ks.nodes[p.last].next
+}
+
+// follow notes that the part's next key has been n.
+func (ks *keys) follow(p *Part, n uint32) {
+	switch {
+	case n == 0:
+		return
+	case p.last == 0:
+		p.keys.first = n
+	default:
+		ks.nodes[p.last].next = n
+	}
+	p.last = n
+}
+
+// resolve finds the cell of a key in a part, and makes it where it is new.
+func (x *Index) resolve(p *Part, key []byte) (target, error) {
+	hash, check := x.keys.sum(key)
+	n := x.keys.find(p.keys, x.keys.guess(p), hash, check)
+	t := x.keys.target(n)
+	if n == 0 || t.each == nil && x.owner[t.cell] != t.series { // its series is gone, or has been replaced
+		var err error
+		if t, n, err = x.learn(p, key); err != nil {
+			return t, err
+		}
+	}
+	x.keys.follow(p, n)
+	if t.each != nil {
+		writer := p.name.Writer(t.ruby)
+		if !utf8.ValidString(writer) {
+			return t, &droppedError{BadLabel}
+		}
+		t.series = x.seriesOf(t.each.fam, withPID(t.each.labels, writer))
+		t.cell = t.series.value
+	}
+	return t, nil
+}
+
+// learn parses a key and notes what it stands for.
+func (x *Index) learn(p *Part, key []byte) (t target, n uint32, err error) {
+	// The key is copied first: reading it may fault, and whoever can write it may
+	// change it while it is read.
+	key = slices.Clone(key)
+	parsed, err := mmapfile.ParseKey(key)
+	if err != nil {
+		return t, 0, err
+	}
+	id, bad, lawful := identify(&parsed, p.name.Type)
+	if !lawful {
+		return t, 0, &droppedError{bad}
+	}
+	t = x.newTarget(kind{p.name.Type, p.name.Mode}, &parsed, id)
+	hash, check := x.keys.sum(key)
+	return t, x.keys.put(p.keys, hash, check, t), nil
+}
+
+func (x *Index) newTarget(k kind, key *mmapfile.Key, id identity) target {
+	fam := x.familyOf(familyKey{id.family, k.typ, k.mode})
+	if fam.addHelp(strings.ToValidUTF8(key.Help, "\uFFFD")) {
+		x.catalog = nil
+	}
+	t := target{ruby: key.Ruby, bound: math.NaN()}
+	if k.typ == mmapfile.Gauge {
+		// As in the Python client, a gauge's own label of that name gives way.
+		id.labels = slices.DeleteFunc(id.labels, func(l mmapfile.Label) bool { return l.Name == "pid" })
+		if k.mode.Base() == mmapfile.All {
+			t.each = &eachPart{fam, id.labels}
+			return t
+		}
+	}
+	t.series = x.seriesOf(fam, labelsOf(id.labels))
+	switch id.role {
+	case roleValue:
+		t.cell = t.series.value
+	case roleSum:
+		t.cell = t.series.sum
+	case roleCount:
+		t.cell = t.series.value
+		if key.Ruby && k.typ == mmapfile.Histogram {
+			// Ruby's explicit count is its +Inf bucket once more.
+			t.cell, t.bound = t.series.infinity, math.Inf(1)
+		}
+	case roleBucket:
+		t.series, t.cell = x.bucket(fam, t.series, id.bound, id.le)
+		if key.Ruby {
+			t.bound = id.bound
+		}
+	}
+	return t
+}
+
+// withPID returns the labels of one writer's series of an "all" gauge.
+func withPID(labels []mmapfile.Label, writer string) Labels {
+	i, _ := slices.BinarySearchFunc(labels, "pid", func(l mmapfile.Label, name string) int { return strings.Compare(l.Name, name) })
+	return labelsOf(slices.Insert(slices.Clone(labels), i, mmapfile.Label{Name: "pid", Value: writer}))
+}
+
+// forget drops the keys that stand for nothing any more.
+func (x *Index) forget() {
+	old := x.keys
+	x.keys = keys{seed: old.seed, nodes: make([]node, 1), special: make(map[uint32]target), kinds: old.kinds}
+	moved := make([]uint32, len(old.nodes))
+	for _, of := range old.kinds {
+		kept := table[uint32]{hash: x.keys.hash}
+		for n := range of.nodes.all {
+			t := old.target(n)
+			if t.each != nil || int(t.cell) >= len(x.owner) || x.owner[t.cell] != t.series {
+				continue
+			}
+			moved[n] = uint32(len(x.keys.nodes))
+			x.keys.nodes = append(x.keys.nodes, old.nodes[n])
+			kept.add(moved[n])
+			if old.nodes[n].series == nil {
+				x.keys.special[moved[n]] = t
+			}
+		}
+		of.nodes, of.like = kept, nil
+	}
+	for i := range x.keys.nodes {
+		x.keys.nodes[i].next = moved[x.keys.nodes[i].next]
+	}
+	for _, of := range old.kinds {
+		of.first = moved[of.first]
+	}
+	for _, p := range x.parts {
+		p.last = moved[p.last]
+	}
+}

@@ -1,0 +1,77 @@
+package merge
+
+// Choose chooses families, which find returns by name, nil for none.
+type Choose func(find func(name string) *Family) []*Family
+
+// Select is Snapshot for some families only. It costs what reading their entries
+// costs, and little for others.
+func (x *Index) Select(choose Choose) (s *Snapshot, faulted []*Part) {
+	x.prepare()
+	chosen := make(map[*Family]bool)
+	for _, f := range choose(x.catalog.find) {
+		chosen[f] = true
+	}
+	c := &catalog{whole: x.catalog}
+	wanted := &selection{kinds: make(map[kind]bool), picked: make(map[*entry]picked)}
+	for i := range x.catalog.Families {
+		f := &x.catalog.Families[i]
+		if !chosen[f] {
+			continue
+		}
+		to := len(x.catalog.cells)
+		if i+1 < len(x.catalog.Families) {
+			to = x.catalog.Families[i+1].first
+		}
+		part := *f
+		part.first = len(c.cells)
+		c.cells = append(c.cells, x.catalog.cells[f.first:to]...)
+		c.Families = append(c.Families, part)
+		wanted.kinds[kind{f.Type, f.Mode}] = true
+	}
+	if len(c.cells) == 0 {
+		return &Snapshot{catalog: c}, nil
+	}
+	wanted.cells = make([]bool, len(x.acc))
+	for _, cell := range c.cells {
+		wanted.cells[cell] = true
+	}
+	x.beginWith(c.cells)
+	w := x.firstPass()
+	w.run(x.gauges, wanted)
+	w.run(x.sums, wanted)
+	x.markAbsent()
+	return x.values(c), x.takeFaulted()
+}
+
+// selection is what entries are wanted.
+type selection struct {
+	kinds map[kind]bool
+	cells []bool
+	// picked has the wanted ones among entries that parts may share, by the first
+	// of them.
+	picked map[*entry]picked
+}
+
+// picked are the indexes of some among the first n entries.
+type picked struct {
+	n       int
+	indexes []uint32
+}
+
+// entries returns the indexes of the part's plain entries that are wanted.
+func (s *selection) entries(p *Part) []uint32 {
+	if len(p.plain) == 0 {
+		return nil
+	}
+	known := s.picked[&p.plain[0]]
+	if known.n != len(p.plain) {
+		known = picked{n: len(p.plain)}
+		for i, e := range p.plain {
+			if s.cells[e.cell] {
+				known.indexes = append(known.indexes, uint32(i))
+			}
+		}
+		s.picked[&p.plain[0]] = known
+	}
+	return known.indexes
+}
