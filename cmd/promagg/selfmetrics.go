@@ -13,8 +13,8 @@ type collector struct {
 	dir *multiproc.Dir
 	prometheus.Collector
 
-	files, corrupt, bytes, entries, series, conflicts, invalid *prometheus.Desc
-	dropped, damages, scans, watching                          *prometheus.Desc
+	files, frozen, read, corrupt, bytes, entries, series, conflicts, invalid *prometheus.Desc
+	dropped, damages, scans, watching                                        *prometheus.Desc
 }
 
 func newCollector(dir *multiproc.Dir) *collector {
@@ -25,6 +25,8 @@ func newCollector(dir *multiproc.Dir) *collector {
 		dir:       dir,
 		Collector: version.NewCollector("promagg"),
 		files:     desc("files", "Value files in the directory, by state of their writer.", "state"),
+		frozen:    desc("frozen_files", "Value files of dead writers that were read a last time; their values are in memory."),
+		read:      desc("unmapped_files", "Value files that every scrape reads, for want of mappings (vm.max_map_count)."),
 		corrupt:   desc("corrupt_files", "Value files that can't be read, or not to their end."),
 		bytes:     desc("mapped_bytes", "Size of the value files, as mapped."),
 		entries:   desc("entries", "Entries of the value files that are merged."),
@@ -41,7 +43,7 @@ func newCollector(dir *multiproc.Dir) *collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	c.Collector.Describe(ch)
-	for _, d := range []*prometheus.Desc{c.files, c.corrupt, c.bytes, c.entries, c.series, c.conflicts, c.invalid, c.dropped, c.damages, c.scans, c.watching} {
+	for _, d := range []*prometheus.Desc{c.files, c.frozen, c.read, c.corrupt, c.bytes, c.entries, c.series, c.conflicts, c.invalid, c.dropped, c.damages, c.scans, c.watching} {
 		ch <- d
 	}
 }
@@ -58,6 +60,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(c.files, float64(s.Alive), "alive")
 	gauge(c.files, float64(s.Dead), "dead")
+	gauge(c.frozen, float64(s.Frozen))
+	gauge(c.read, float64(s.Read))
 	gauge(c.corrupt, float64(s.Corrupt))
 	gauge(c.bytes, float64(s.Bytes))
 	gauge(c.entries, float64(s.Entries))

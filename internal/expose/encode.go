@@ -46,7 +46,7 @@ func appendWith(dst []byte, f Format, s *merge.Snapshot, filter Filter, own []ow
 			e.family(s, &s.Families[i], nil)
 		}
 	} else {
-		for _, p := range filter.picks(s) {
+		for _, p := range filter.picks(s.Find) {
 			e.family(s, p.family, p.samples)
 		}
 	}
@@ -103,7 +103,7 @@ func (e *encoder) header(s *merge.Snapshot, f *merge.Family) {
 		// One that has no such suffix, or leaves a name that another family has,
 		// is served under its own name, as of unknown type.
 		base, ok := strings.CutSuffix(name, "_total")
-		if ok && base != "" && s.Find(base) == nil {
+		if ok && base != "" && !s.Has(base) {
 			name = base
 		} else {
 			typ = "unknown"

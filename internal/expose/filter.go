@@ -22,7 +22,7 @@ type pick struct {
 
 // picks looks the names up in a snapshot. It costs a few look-ups a name,
 // however many families there are. The order is the snapshot's.
-func (f Filter) picks(s *merge.Snapshot) []pick {
+func (f Filter) picks(find func(string) *merge.Family) []pick {
 	var picks []pick
 	whole := func(fam *merge.Family) {
 		if fam != nil {
@@ -30,8 +30,8 @@ func (f Filter) picks(s *merge.Snapshot) []pick {
 		}
 	}
 	for _, name := range f {
-		whole(s.Find(name))
-		if fam := s.Find(name + "_total"); fam != nil && fam.Type == merge.Counter {
+		whole(find(name))
+		if fam := find(name + "_total"); fam != nil && fam.Type == merge.Counter {
 			whole(fam)
 		}
 		for _, suffix := range []string{"_bucket", "_count", "_sum"} {
@@ -39,7 +39,7 @@ func (f Filter) picks(s *merge.Snapshot) []pick {
 			if !ok {
 				continue
 			}
-			fam := s.Find(base)
+			fam := find(base)
 			if fam == nil || fam.Type != merge.Histogram && fam.Type != merge.Summary {
 				continue
 			}
@@ -59,6 +59,14 @@ func (f Filter) picks(s *merge.Snapshot) []pick {
 		}
 	}
 	return joined
+}
+
+// choose chooses the families that the filter needs anything of.
+func (f Filter) choose(find func(string) *merge.Family) (chosen []*merge.Family) {
+	for _, p := range f.picks(find) {
+		chosen = append(chosen, p.family)
+	}
+	return chosen
 }
 
 // wanted reports whether a sample name is among those asked for.

@@ -31,6 +31,9 @@ type source struct {
 
 func (s source) Snapshot(context.Context) (*merge.Snapshot, error) { return s.s, s.err }
 
+// Select has more to say than was asked for: the handler must not rely on less.
+func (s source) Select(context.Context, merge.Choose) (*merge.Snapshot, error) { return s.s, s.err }
+
 // serve answers one request for target, with headers as names and values.
 func serve(t testing.TB, h http.Handler, method, target string, headers ...string) *http.Response {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
@@ -11,8 +12,9 @@ import (
 
 // ownFamily is an encoded family of promagg's own metrics.
 type ownFamily struct {
-	name string
-	text []byte
+	name     string
+	text     []byte
+	from, to int // where the text is in the buffer it was written to
 }
 
 // base returns a family's name without _total, under which a counter has its
@@ -25,25 +27,51 @@ var ownFormats = [...]expfmt.Format{
 	openMetricsBeta: expfmt.NewFormat(expfmt.TypeOpenMetrics),
 }
 
-// gather encodes the families of g that pass the filter, sorted by name.
-func gather(g prometheus.Gatherer, format Format, filter Filter) ([]ownFamily, error) {
-	if g == nil {
+// own are promagg's own metrics. It is safe for concurrent use.
+type own struct {
+	g prometheus.Gatherer // nil for none
+	// names are those of the families that there were the last time. To look at
+	// them spares a scrape of something else the gathering.
+	names atomic.Pointer[map[string]bool]
+}
+
+// wanted reports whether any of the families may pass the filter.
+func (o *own) wanted(filter Filter) bool {
+	if o.g == nil {
+		return false
+	}
+	names := o.names.Load()
+	return filter.all() || names == nil || slices.ContainsFunc(filter, func(name string) bool { return (*names)[name] })
+}
+
+// gather encodes the families that pass the filter, sorted by name.
+func (o *own) gather(format Format, filter Filter) ([]ownFamily, error) {
+	if !o.wanted(filter) {
 		return nil, nil
 	}
-	families, err := g.Gather()
+	families, err := o.g.Gather()
 	if err != nil {
 		return nil, err
 	}
-	var own []ownFamily
+	names := make(map[string]bool, 2*len(families))
+	found := make([]ownFamily, 0, len(families))
+	var b bytes.Buffer
+	encoder := expfmt.NewEncoder(&b, ownFormats[format])
 	for _, mf := range families {
-		if !filter.all() && !slices.Contains(filter, mf.GetName()) && !slices.Contains(filter, base(mf.GetName())) {
+		name := mf.GetName()
+		names[name], names[base(name)] = true, true
+		if !filter.all() && !slices.Contains(filter, name) && !slices.Contains(filter, base(name)) {
 			continue
 		}
-		var b bytes.Buffer
-		if err := expfmt.NewEncoder(&b, ownFormats[format]).Encode(mf); err != nil {
+		from := b.Len()
+		if err := encoder.Encode(mf); err != nil {
 			return nil, err
 		}
-		own = append(own, ownFamily{mf.GetName(), b.Bytes()})
+		found = append(found, ownFamily{name: name, from: from, to: b.Len()})
 	}
-	return own, nil
+	o.names.Store(&names)
+	for i := range found {
+		found[i].text = b.Bytes()[found[i].from:found[i].to]
+	}
+	return found, nil
 }

@@ -20,6 +20,7 @@ type Options struct {
 	Liveness mmapfile.Probe   // how to tell whether a writer is alive
 	Logger   *slog.Logger     // default: none
 	Rescan   time.Duration    // how often to look without being told; default 5 s
+	Budget   *mmapfile.Budget // of descriptors and mappings; default that of the process
 	Now      func() time.Time // default time.Now
 }
 
@@ -40,7 +41,12 @@ type Dir struct {
 	mu    sync.Mutex
 	index *merge.Index
 	files map[string]*file // by name
-	seen  sighting
+	// active are the files that are not frozen, order all of them; both are made
+	// anew when they are nil.
+	active, order []*file
+	growing       []*file // that had new entries when they were looked at last
+	tended, turn  int     // how many of order have had their turn, and how often all had
+	seen          sighting
 	// failure is why the directory, which is there, could not be listed.
 	failure  error
 	stats    Stats    // what is counted since the start; the rest is counted when asked for
@@ -61,12 +67,15 @@ type flight struct {
 
 // Stats counts what a directory holds and what went wrong with it.
 type Stats struct {
-	Files   int // value files that count, damaged ones included
-	Alive   int // of these, with a writer that is alive or not known to be dead
-	Dead    int // with a writer that is dead
-	Corrupt int // that can't be read, or not to their end
-	Ignored int // directory entries that are no value files
-	Bytes   int64
+	Files   int   // value files that count, damaged ones included
+	Alive   int   // of these, with a writer that is alive or not known to be dead
+	Dead    int   // with a writer that is dead
+	Frozen  int   // of the dead, those that are not read any more
+	Mapped  int   // that are mapped
+	Read    int   // that are read instead, for want of mappings
+	Corrupt int   // that can't be read, or not to their end
+	Ignored int   // directory entries that are no value files
+	Bytes   int64 // that are mapped
 	Entries int
 	Series  int
 	Dropped map[merge.Reason]uint64 // entries that can't be served, since the start
@@ -81,6 +90,7 @@ type Stats struct {
 // Open returns a directory that has not been looked at yet.
 func Open(opts Options) *Dir {
 	opts.Rescan = cmp.Or(opts.Rescan, 5*time.Second)
+	opts.Budget = cmp.Or(opts.Budget, mmapfile.DefaultBudget())
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
@@ -129,27 +139,13 @@ func (d *Dir) fly(f *flight) {
 	d.next = nil
 	d.nextMu.Unlock()
 	f.err = errors.New("the merge did not end") // should it panic
-	d.syncLocked(false)
-	if d.failure != nil {
-		f.err = d.failure
+	if f.snapshot, f.err = d.mergeLocked(d.index.Snapshot); f.err != nil {
 		return
-	}
-	// A file that lost pages under the merge has been counted in part. It is
-	// merged again without them; if it is cut off time and again, so be it.
-	for range 3 {
-		var faulted []*merge.Part
-		if f.snapshot, faulted = d.index.Snapshot(); len(faulted) == 0 {
-			break
-		}
-		for _, p := range faulted {
-			d.faultedLocked(p)
-		}
 	}
 	d.stats.Conflicts = make(map[merge.ConflictKind]int)
 	for _, c := range f.snapshot.Conflicts {
 		d.stats.Conflicts[c.Kind]++
 	}
-	f.err = nil
 	d.stats.Invalid = len(f.snapshot.Invalid)
 	for _, name := range f.snapshot.Invalid {
 		if !slices.Contains(d.invalid, name) && len(d.invalid) < maxNamed {
@@ -157,6 +153,37 @@ func (d *Dir) fly(f *flight) {
 			d.log.Warn("histogram series with negative counts are left out", "family", name)
 		}
 	}
+}
+
+// Select is Snapshot for some families only, which choose chooses. It costs what
+// reading theirs does. It is not shared.
+func (d *Dir) Select(ctx context.Context, choose merge.Choose) (*merge.Snapshot, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err // gone while it waited
+	}
+	return d.mergeLocked(func() (*merge.Snapshot, []*merge.Part) { return d.index.Select(choose) })
+}
+
+// mergeLocked looks at the directory and merges it.
+func (d *Dir) mergeLocked(merged func() (*merge.Snapshot, []*merge.Part)) (s *merge.Snapshot, err error) {
+	d.syncLocked(false)
+	if d.failure != nil {
+		return nil, d.failure
+	}
+	// A file that lost pages under the merge has been counted in part. It is
+	// merged again without them; if it is cut off time and again, so be it.
+	for range 3 {
+		var faulted []*merge.Part
+		if s, faulted = merged(); len(faulted) == 0 {
+			break
+		}
+		for _, p := range faulted {
+			d.faultedLocked(p)
+		}
+	}
+	return s, nil
 }
 
 // Sync looks at the directory without making a snapshot: all of it if full,

@@ -3,8 +3,10 @@ package multiproc
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/mmapfile"
@@ -21,7 +23,10 @@ type file struct {
 	damage  string // what is wrong with it; empty while it is sound
 	logged  error  // the kind of damage that was logged last
 	dropped bool   // a dropped entry was logged
-	scan    uint64 // the scan that saw it last
+	// modified is the file's modification time when it was frozen.
+	modified time.Time
+	growing  bool   // among the Dir's growing
+	scan     uint64 // the scan that saw it last
 }
 
 // openLocked opens a file that was found in the directory, or takes note of why
@@ -38,6 +43,9 @@ func (d *Dir) openLocked(f *file, info fs.FileInfo) error {
 	switch {
 	case err == nil:
 		d.probeLocked(f)
+		if f.verdict.State == mmapfile.Dead {
+			d.freezeLocked(f)
+		}
 	case errors.Is(err, fs.ErrNotExist), mmapfile.Exhausted(err):
 		return err
 	}
@@ -68,11 +76,58 @@ func (f *file) counts() bool {
 	return f.verdict.State != mmapfile.Dead || !f.name.Mode.Live()
 }
 
+// frozen reports whether the file was proven dead and read a last time: its values
+// are on the heap.
+func (f *file) frozen() bool { return f.part != nil && f.part.Frozen() }
+
+// freezeLocked reads a dead file a last time, so that it costs nothing any more
+// until it is taken up again. One that is damaged remains to be looked at.
+func (d *Dir) freezeLocked(f *file) {
+	if f.part == nil || f.frozen() || f.damage != "" {
+		return
+	}
+	info, err := os.Lstat(filepath.Join(d.opts.Path, f.base)) // before the values are read
+	if err != nil || mmapfile.ID(info) != f.id || !f.part.Freeze() {
+		return
+	}
+	f.modified = info.ModTime()
+	d.changedLocked()
+	d.restLocked(f)
+}
+
+// restLocked unmaps a file that is not read any more.
+func (d *Dir) restLocked(f *file) {
+	if err := f.f.Rest(); err != nil {
+		d.log.Warn("unmapping a value file failed", "file", f.base, "err", err)
+	}
+}
+
+// thawLocked reads a frozen file again.
+func (d *Dir) thawLocked(f *file) {
+	if d.reopenLocked(f) != nil {
+		return
+	}
+	f.part = d.index.Add(f.name)
+	d.changedLocked()
+	d.walkLocked(f, false)
+}
+
+// modifiedLocked reports whether a frozen file is not what it was: a writer that
+// came and went leaves no other trace.
+func (d *Dir) modifiedLocked(f *file) bool {
+	info, err := os.Lstat(filepath.Join(d.opts.Path, f.base))
+	return err == nil && mmapfile.ID(info) == f.id && !info.ModTime().Equal(f.modified)
+}
+
 // probeLocked asks whether the file's writer is alive and takes a live gauge's
 // values in or out accordingly.
 func (d *Dir) probeLocked(f *file) {
 	was := f.verdict
 	f.verdict = f.f.Probe(d.opts.Liveness)
+	if f.frozen() && f.verdict.State == mmapfile.Unknown {
+		f.verdict = was // what can't be asked is as it was; a deleted file is the listing's matter
+		return
+	}
 	if f.verdict.State != was.State {
 		d.log.Debug("writer", "file", f.base, "state", f.verdict.State.String(), "by", f.verdict.By.String())
 	}
@@ -84,6 +139,11 @@ func (d *Dir) probeLocked(f *file) {
 	switch {
 	case !f.counts():
 		d.uncountLocked(f)
+		d.restLocked(f)
+	case f.frozen():
+		if f.verdict.State == mmapfile.Alive || d.modifiedLocked(f) {
+			d.thawLocked(f)
+		}
 	case f.part == nil:
 		if was.State == mmapfile.Dead {
 			// A new process has taken up the file: all its entries are new to us.
@@ -92,6 +152,7 @@ func (d *Dir) probeLocked(f *file) {
 			}
 		}
 		f.part = d.index.Add(f.name)
+		d.changedLocked()
 		d.walkLocked(f, false)
 	}
 }
@@ -100,7 +161,7 @@ func (d *Dir) probeLocked(f *file) {
 // wrong with the file itself is noted.
 func (d *Dir) reopenLocked(f *file) error {
 	d.closeLocked(f)
-	opened, err := mmapfile.OpenFile(filepath.Join(d.opts.Path, f.base))
+	opened, err := d.opts.Budget.Open(filepath.Join(d.opts.Path, f.base))
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) && !mmapfile.Exhausted(err) {
 			d.damagedLocked(f, err)
@@ -108,6 +169,7 @@ func (d *Dir) reopenLocked(f *file) error {
 		return err
 	}
 	f.f, f.id = opened, opened.ID()
+	d.changedLocked()
 	return nil
 }
 
@@ -137,6 +199,7 @@ func (d *Dir) walkLocked(f *file, verify bool) {
 }
 
 func (d *Dir) indexLocked(f *file) error {
+	had := f.f.Walked()
 	err := f.f.Walk(func(e mmapfile.Entry) error {
 		dropped, reason, err := f.part.Add(e)
 		if dropped && !f.dropped {
@@ -145,8 +208,36 @@ func (d *Dir) indexLocked(f *file) error {
 		}
 		return err
 	})
-	f.part.Map(f.f.Bytes(), f.f.Layout())
+	if f.f.Walked() > had && !f.growing {
+		f.growing = true
+		d.growing = append(d.growing, f)
+	}
+	d.mapLocked(f)
 	return err
+}
+
+// grow indexes what files that have lately grown have new. So what a writer adds
+// without end is mostly known before a snapshot has to wait for it.
+func (d *Dir) grow() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	grew := d.growing
+	d.growing = nil
+	for _, f := range grew {
+		f.growing = false
+		if d.files[f.base] == f && f.f != nil && f.part != nil && !f.frozen() {
+			d.walkLocked(f, false)
+		}
+	}
+}
+
+// mapLocked tells the part where its content is.
+func (d *Dir) mapLocked(f *file) {
+	if f.f.Mapped() {
+		f.part.Map(f.f.Bytes(), f.f.Layout())
+	} else {
+		f.part.MapBy(f.f.Read, f.f.Layout())
+	}
 }
 
 // damages are the kinds of damage that the log tells apart.
@@ -191,6 +282,6 @@ func (d *Dir) resizeLocked(f *file) {
 		d.damagedLocked(f, err)
 	}
 	if f.part != nil {
-		f.part.Map(f.f.Bytes(), f.f.Layout())
+		d.mapLocked(f)
 	}
 }

@@ -2,10 +2,12 @@ package multiproc
 
 import (
 	"errors"
-	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/promagg/promagg/internal/merge"
@@ -31,9 +33,29 @@ const mtimeGrain = 2 * time.Second
 // and who is alive as far as values depend on it. With full it looks at
 // everything, even without a sign of news.
 func (d *Dir) syncLocked(full bool) {
-	if d.closed {
+	if d.closed || !d.lookLocked(full) {
 		return
 	}
+	if full {
+		for _, f := range d.orderLocked() {
+			d.tendLocked(f)
+		}
+		return
+	}
+	for _, f := range d.activeLocked() {
+		switch {
+		case f.f == nil:
+			d.retryLocked(f)
+		case f.name.Mode.Live():
+			d.probeLocked(f)
+		}
+	}
+	d.newsLocked()
+}
+
+// lookLocked brings the list of files up to date, and reports whether there is a
+// directory. It lists it where there is a sign of news, or anyway.
+func (d *Dir) lookLocked(anyway bool) bool {
 	now := d.opts.Now()
 	defer func() {
 		if d.failure == nil { // what could not be looked at has not been
@@ -47,7 +69,7 @@ func (d *Dir) syncLocked(full bool) {
 	}
 	if err != nil {
 		d.goneLocked(err)
-		return
+		return false
 	}
 	id := mmapfile.ID(info)
 	if !d.seen.exists || d.seen.id != id {
@@ -60,20 +82,107 @@ func (d *Dir) syncLocked(full bool) {
 		d.seen = sighting{id: id, exists: true, stale: true}
 	}
 	modified := info.ModTime()
-	if full || d.seen.stale || !modified.Equal(d.seen.modified) || d.seen.listed.Sub(modified) < mtimeGrain {
+	if anyway || d.seen.stale || !modified.Equal(d.seen.modified) || d.seen.listed.Sub(modified) < mtimeGrain {
 		d.seen.modified, d.seen.listed = modified, now
 		d.seen.stale = !d.scanLocked()
 	}
-	for _, f := range d.files {
-		switch {
-		case f.f == nil:
-			d.retryLocked(f)
-		case full || f.name.Mode.Live():
-			d.probeLocked(f)
+	return true
+}
+
+// newsLocked indexes what files that are read have new.
+func (d *Dir) newsLocked() {
+	active := d.activeLocked()
+	for next := 0; next < len(active); next++ {
+		news := false
+		// One guard for as many files as have none: it is more than the look.
+		fault := mmapfile.Guard(func() {
+			for ; next < len(active); next++ {
+				if f := active[next]; f.part != nil && f.f != nil && (f.damage != "" || f.f.News()) {
+					news = true
+					return
+				}
+			}
+		})
+		if news || fault != nil {
+			d.walkLocked(active[next], false)
 		}
-		if f.part != nil {
-			d.walkLocked(f, full)
+	}
+}
+
+// orderLocked returns all files, by name.
+func (d *Dir) orderLocked() []*file {
+	if d.order == nil {
+		d.order = slices.SortedFunc(maps.Values(d.files), func(a, b *file) int { return strings.Compare(a.base, b.base) })
+		d.tended = min(d.tended, len(d.order))
+	}
+	return d.order
+}
+
+// activeLocked returns the files that are not frozen.
+func (d *Dir) activeLocked() []*file {
+	if d.active == nil {
+		d.active = make([]*file, 0, len(d.files))
+		for _, f := range d.orderLocked() {
+			if !f.frozen() {
+				d.active = append(d.active, f)
+			}
 		}
+	}
+	return d.active
+}
+
+// changedLocked notes that files came, went, froze or thawed.
+func (d *Dir) changedLocked() { d.active, d.order = nil, nil }
+
+// tendLocked looks at everything about a file, which needs to be done now and then.
+func (d *Dir) tendLocked(f *file) {
+	if d.files[f.base] != f {
+		return // gone since
+	}
+	if f.f == nil {
+		d.retryLocked(f)
+		return
+	}
+	d.probeLocked(f)
+	if f.part == nil || f.frozen() {
+		return
+	}
+	d.resizeLocked(f)
+	d.walkLocked(f, true)
+	if f.verdict.State == mmapfile.Dead {
+		d.freezeLocked(f)
+	}
+}
+
+// tend looks at everything about the next files, 1/share of all, so that each has
+// its turn once in as many calls. A file that is read at every snapshot has nothing
+// urgent to tell but its writer's death: it is looked at every third time.
+func (d *Dir) tend(share int) {
+	const batch = 256 // so many at a time, for snapshots that wait
+	left := -1
+	for left != 0 {
+		d.mu.Lock()
+		order := d.orderLocked()
+		if left < 0 {
+			left = (len(order) + share - 1) / share
+		}
+		if d.tended >= len(order) {
+			d.tended = 0
+			d.turn++
+		}
+		to := min(len(order), d.tended+min(left, batch))
+		if d.closed || to == d.tended {
+			left = 0
+			to = d.tended
+		}
+		for i := d.tended; i < to; i++ {
+			if f := order[i]; (i+d.turn)%3 == 0 || f.part == nil || f.frozen() || f.damage != "" {
+				d.tendLocked(f)
+			}
+		}
+		left -= to - d.tended
+		d.tended = to
+		d.mu.Unlock()
 	}
 }
 
@@ -83,6 +192,7 @@ func (d *Dir) retryLocked(f *file) {
 	info, err := os.Lstat(filepath.Join(d.opts.Path, f.base))
 	if err == nil {
 		err = d.openLocked(f, info)
+		d.changedLocked()
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		d.failedLocked(err)
@@ -118,6 +228,7 @@ func (d *Dir) dropAllLocked() {
 		d.closeLocked(f)
 	}
 	clear(d.files)
+	d.changedLocked()
 }
 
 // scanLocked lists the directory and opens what is new. It reports false where
@@ -131,16 +242,7 @@ func (d *Dir) scanLocked() bool {
 		return false
 	}
 	defer dir.Close()
-	for err == nil {
-		var entries []fs.DirEntry
-		entries, err = dir.ReadDir(1024)
-		for _, e := range entries {
-			if e := d.listedLocked(e); e != nil {
-				err = e
-			}
-		}
-	}
-	if !errors.Is(err, io.EOF) {
+	if err := mmapfile.List(dir, d.listedLocked); err != nil {
 		d.failedLocked(err)
 		return false
 	}
@@ -148,6 +250,7 @@ func (d *Dir) scanLocked() bool {
 		if f.scan != d.stats.Scans {
 			d.closeLocked(f)
 			delete(d.files, base)
+			d.changedLocked()
 		}
 	}
 	d.failure = nil
@@ -156,22 +259,26 @@ func (d *Dir) scanLocked() bool {
 
 // listedLocked looks at one directory entry. An error means that it is not the
 // file's fault that it can't be looked at.
-func (d *Dir) listedLocked(e fs.DirEntry) error {
-	name, ok := mmapfile.ParseName(e.Name())
+func (d *Dir) listedLocked(base string, ino uint64) error {
+	name, ok := mmapfile.ParseName(base)
 	if !ok {
 		d.stats.Ignored++
 		return nil
 	}
-	info, err := e.Info()
+	f := d.files[base]
+	if f != nil && f.f != nil && f.id.HasInode(ino) {
+		f.scan = d.stats.Scans
+		return nil
+	}
+	info, err := os.Lstat(filepath.Join(d.opts.Path, base))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // gone since it was listed
 	}
 	if err != nil {
 		return err
 	}
-	f := d.files[e.Name()]
 	if f == nil || f.f == nil || f.id != mmapfile.ID(info) {
-		fresh := &file{base: e.Name(), name: name}
+		fresh := &file{base: base, name: name}
 		if f != nil {
 			d.closeLocked(f)
 			if f.id == mmapfile.ID(info) {
@@ -179,17 +286,16 @@ func (d *Dir) listedLocked(e fs.DirEntry) error {
 			}
 		}
 		f = fresh
+		d.changedLocked()
 		if err := d.openLocked(f, info); errors.Is(err, fs.ErrNotExist) {
-			delete(d.files, e.Name())
+			delete(d.files, base)
 			return nil
 		} else if err != nil {
 			return err
 		}
-	} else if info.Size() < int64(len(f.f.Bytes())) {
-		d.resizeLocked(f)
 	}
 	f.scan = d.stats.Scans
-	d.files[e.Name()] = f
+	d.files[base] = f
 	return nil
 }
 
@@ -210,6 +316,15 @@ func (d *Dir) statsLocked() Stats {
 			continue
 		}
 		s.Bytes += int64(len(f.f.Bytes()))
+		switch {
+		case f.frozen():
+			s.Frozen++
+		case f.part == nil:
+		case f.f.Mapped():
+			s.Mapped++
+		default:
+			s.Read++
+		}
 		if f.verdict.State == mmapfile.Dead {
 			s.Dead++
 		} else {

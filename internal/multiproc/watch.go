@@ -22,6 +22,10 @@ const settle = 20 * time.Millisecond
 func (d *Dir) Run(ctx context.Context) {
 	w := &watch{d: d}
 	defer w.close()
+	tend := time.NewTicker(d.opts.Rescan / rounds)
+	defer tend.Stop()
+	grow := time.NewTicker(growEvery)
+	defer grow.Stop()
 	rescan := time.NewTicker(d.opts.Rescan)
 	defer rescan.Stop()
 	burst := time.NewTimer(0)
@@ -37,8 +41,12 @@ func (d *Dir) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-tend.C:
+			d.tend(rounds)
+		case <-grow.C:
+			d.grow()
 		case <-rescan.C:
-			d.Sync(true)
+			d.look(w.w == nil)
 			w.follow()
 		case <-burst.C:
 			armed = false
@@ -50,6 +58,7 @@ func (d *Dir) Run(ctx context.Context) {
 				w.close() // the next follow watches what has the name then
 			}
 			if w.w == nil || w.matters(e) {
+				d.touched(filepath.Base(e.Name))
 				arm()
 			}
 		case err := <-w.errors():
@@ -61,6 +70,33 @@ func (d *Dir) Run(ctx context.Context) {
 			full = true
 			arm()
 		}
+	}
+}
+
+// rounds is in how many pieces the work of one rescan interval is done, so that
+// no snapshot waits long for it.
+const rounds = 10
+
+// growEvery is how often files that grow are looked at.
+const growEvery = 100 * time.Millisecond
+
+// look looks at the directory itself, not at the files that are known: it lists it
+// if there is a sign of news, or in any case.
+func (d *Dir) look(anyway bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.closed {
+		d.lookLocked(anyway)
+	}
+}
+
+// touched probes a frozen file that something was done to: a new writer has
+// perhaps taken it up.
+func (d *Dir) touched(base string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if f := d.files[base]; f != nil && f.frozen() {
+		d.probeLocked(f)
 	}
 }
 

@@ -46,8 +46,8 @@ func handlerOf(registry func() *client.Registry) http.Handler {
 // process is a registry without a directory as a source.
 type process struct{ r *client.Registry }
 
-// Snapshot merges the value files that the process would write.
-func (p process) Snapshot(context.Context) (*merge.Snapshot, error) {
+// index indexes the value files that the process would write.
+func (p process) index() (*merge.Index, error) {
 	index := merge.New()
 	for base, image := range p.r.Images() {
 		name, ok := mmapfile.ParseName(base)
@@ -70,6 +70,25 @@ func (p process) Snapshot(context.Context) (*merge.Snapshot, error) {
 		}
 		part.Map(image, walk.Layout())
 	}
+	return index, nil
+}
+
+// Snapshot merges what the process has.
+func (p process) Snapshot(context.Context) (*merge.Snapshot, error) {
+	index, err := p.index()
+	if err != nil {
+		return nil, err
+	}
 	s, _ := index.Snapshot() // nothing is mapped that could fault
+	return s, nil
+}
+
+// Select merges some families of it.
+func (p process) Select(_ context.Context, choose merge.Choose) (*merge.Snapshot, error) {
+	index, err := p.index()
+	if err != nil {
+		return nil, err
+	}
+	s, _ := index.Select(choose)
 	return s, nil
 }
