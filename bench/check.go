@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // errDisagree is returned when contestants do not read the same, or not what
@@ -54,6 +55,37 @@ func (s samples) total() float64 {
 	return total
 }
 
+// sampleName returns the name of a series.
+func sampleName(series string) string {
+	name, _, _ := strings.Cut(series, "{")
+	return name
+}
+
+// names counts the samples by their names.
+func (s samples) names() map[string]tally {
+	names := make(map[string]tally)
+	for series, v := range s {
+		n := names[sampleName(series)]
+		n.add(v)
+		names[sampleName(series)] = n
+	}
+	return names
+}
+
+// of returns the samples of one name, all for the empty one.
+func (s samples) of(name string) samples {
+	if name == "" {
+		return s
+	}
+	some := make(samples)
+	for series, v := range s {
+		if sampleName(series) == name {
+			some[series] = v
+		}
+	}
+	return some
+}
+
 // check compares what a contestant read with what was written. It returns the
 // samples, if the contestant makes some.
 func (t truth) check(name string, a answer) (samples, error) {
@@ -64,16 +96,42 @@ func (t truth) check(name string, a answer) (samples, error) {
 		}
 		return nil, nil
 	}
-	s, err := samplesOf(a.text, a.own)
+	s, err := t.checkText(name, a.text, a)
+	if err != nil {
+		return nil, err
+	}
+	for _, other := range a.others {
+		if _, err := t.checkText(name, other, a); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (t truth) checkText(name string, text []byte, a answer) (samples, error) {
+	s, err := samplesOf(text, a.own)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if total := s.total(); t.known && (len(s) != t.samples || total != t.total) {
-		return nil, fmt.Errorf("%w: written were %d series, together %.0f; %s has %d, together %.0f",
-			errDisagree, t.samples, t.total, name, len(s), total)
-	}
 	if len(s) == 0 {
 		return nil, fmt.Errorf("%w: %s has no samples", errDisagree, name)
+	}
+	if !t.known {
+		return s, nil
+	}
+	got := s.names()
+	for sample, want := range t.names {
+		if a.only != "" && sample != a.only {
+			continue
+		}
+		if got[sample] != want {
+			return nil, fmt.Errorf("%w: written were %d samples of %s, together %.0f; %s has %d, together %.0f",
+				errDisagree, want.samples, sample, want.total, name, got[sample].samples, got[sample].total)
+		}
+		delete(got, sample)
+	}
+	for sample := range got {
+		return nil, fmt.Errorf("%w: %s has %s, which nobody wrote or asked for", errDisagree, name, sample)
 	}
 	return s, nil
 }

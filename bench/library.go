@@ -6,68 +6,10 @@ import (
 	"time"
 
 	"github.com/promagg/promagg/internal/expose"
+	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/internal/multiproc"
 )
-
-// touch is the limit: no merge can do less than to load each value once. Where
-// the values are is worked out before.
-type touch struct {
-	inProcess
-	files []touched
-}
-
-type touched struct {
-	file *mmapfile.File
-	at   []uint32 // offsets of the values
-}
-
-func startTouch(_ context.Context, b *bench) (scraper, error) {
-	paths, _, err := b.dir.files()
-	if err != nil {
-		return nil, err
-	}
-	t := &touch{}
-	for _, path := range paths {
-		f, err := mmapfile.OpenFile(path)
-		if err != nil {
-			return nil, errors.Join(err, t.close())
-		}
-		t.files = append(t.files, touched{file: f})
-		last := &t.files[len(t.files)-1]
-		err = f.Walk(func(e mmapfile.Entry) error {
-			last.at = append(last.at, e.Value)
-			return nil
-		})
-		if err != nil {
-			return nil, errors.Join(err, t.close())
-		}
-	}
-	return t, nil
-}
-
-func (t *touch) scrape() (answer, error) {
-	begin := time.Now()
-	sum, read := 0.0, 0
-	for i := range t.files {
-		bytes := t.files[i].file.Bytes()
-		for _, at := range t.files[i].at {
-			if v, ok := bytes.Float64(at); ok {
-				sum += v
-				read++
-			}
-		}
-	}
-	return answer{took: time.Since(begin), sum: sum, read: read}, nil
-}
-
-func (t *touch) close() error {
-	var errs []error
-	for _, f := range t.files {
-		errs = append(errs, f.file.Close())
-	}
-	return errors.Join(errs...)
-}
 
 // library is promagg as a library, scrape after scrape on the same Dir.
 type library struct {
@@ -77,9 +19,11 @@ type library struct {
 }
 
 func startLibrary(_ context.Context, b *bench) (scraper, error) {
-	l := &library{dir: openDir(b)}
-	// Steady state is when a scrape no longer lists the directory.
+	l := &library{dir: openDir(b.dir.path, b.dir.liveness())}
+	// Steady state is when a scrape no longer lists the directory, and when all
+	// that a daemon does of itself has been done.
 	for range 2 {
+		l.dir.Sync(true)
 		if _, err := l.scrape(); err != nil {
 			return nil, errors.Join(err, l.close())
 		}
@@ -94,15 +38,40 @@ func startLibrary(_ context.Context, b *bench) (scraper, error) {
 	return l, nil
 }
 
-// openDir takes a file that exists for live: no writer of a benchmark's
-// directory lives, and the Python collector does not ask either.
-func openDir(b *bench) *multiproc.Dir {
-	return multiproc.Open(multiproc.Options{Path: b.dir.path, Liveness: mmapfile.ProbeOff})
+// liveness is the probe to measure with, see shape.live.
+func (d *directory) liveness() mmapfile.Probe {
+	if d.shape.live > 0 {
+		return mmapfile.ProbeAuto
+	}
+	return mmapfile.ProbeOff
+}
+
+func openDir(path string, liveness mmapfile.Probe) *multiproc.Dir {
+	return multiproc.Open(multiproc.Options{Path: path, Liveness: liveness})
+}
+
+func snapshot(dir *multiproc.Dir) (*merge.Snapshot, error) {
+	return dir.Snapshot(context.Background())
+}
+
+// countSeries makes a snapshot and counts its series and the text of their labels.
+func countSeries(dir *multiproc.Dir) (series, labels int, err error) {
+	s, err := snapshot(dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, f := range s.Families {
+		series += len(f.Series)
+		for _, one := range f.Series {
+			labels += len(one.Labels)
+		}
+	}
+	return series, labels, nil
 }
 
 func (l *library) scrape() (answer, error) {
 	begin := time.Now()
-	s, err := l.dir.Snapshot(context.Background())
+	s, err := snapshot(l.dir)
 	if err != nil {
 		return answer{}, err
 	}
@@ -127,8 +96,8 @@ func startCold(_ context.Context, b *bench) (scraper, error) { return &cold{b: b
 func (c *cold) scrape() (answer, error) {
 	c.rest()
 	begin := time.Now()
-	c.dir = openDir(c.b)
-	s, err := c.dir.Snapshot(context.Background())
+	c.dir = openDir(c.b.dir.path, c.b.dir.liveness())
+	s, err := snapshot(c.dir)
 	if err != nil {
 		return answer{}, err
 	}

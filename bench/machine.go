@@ -52,8 +52,8 @@ const tick = time.Second / 100
 // cpuTime returns the CPU time that a process has used, all its threads
 // together, in user and kernel mode. It asks /proc because getrusage(2) tells
 // nothing of a child before it has ended.
-func cpuTime(pid string) (time.Duration, error) {
-	path := "/proc/" + pid + "/stat"
+func cpuTime(pid int) (time.Duration, error) {
+	path := procPath(pid, "stat")
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
@@ -74,3 +74,5 @@ func cpuTime(pid string) (time.Duration, error) {
 	}
 	return time.Duration(ticks) * tick, nil
 }
+
+func procPath(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }

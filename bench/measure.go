@@ -27,36 +27,67 @@ type player struct {
 }
 
 // measure runs all contestants of the table.
-func (b *bench) measure(ctx context.Context, table []contestant) (r *report, err error) {
+func (b *bench) measure(ctx context.Context, table []contestant) (s *section, err error) {
 	if err := b.settle(ctx); err != nil {
 		return nil, err
 	}
-	machine := thisMachine() // before we make load of our own
-	players := make([]*player, 0, len(table))
-	defer func() {
-		for _, p := range players {
-			if p.absent == nil {
-				err = errors.Join(err, p.close())
-			}
-		}
-	}()
-	for _, c := range table {
-		p := &player{contestant: c}
-		p.scraper, err = c.start(ctx, b)
-		if errors.As(err, new(notMeasured)) && os.Getenv("CI") != "true" {
-			p.absent, err = err, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", c.name, err)
-		}
-		players = append(players, p)
+	kept, err := b.measureHeap() // while there is nothing else on the heap
+	if err != nil {
+		return nil, err
+	}
+	players, err := b.start(ctx, table)
+	defer func() { err = errors.Join(err, stop(players)) }()
+	if err != nil {
+		return nil, err
+	}
+	if err := b.steady(ctx); err != nil {
+		return nil, err
 	}
 	checked, err := b.agree(ctx, players)
 	if err != nil {
 		return nil, err
 	}
+	if err := b.rounds(ctx, players); err != nil {
+		return nil, err
+	}
+	s, err = b.section(ctx, players, checked)
+	if err == nil {
+		s.Heap = kept
+	}
+	return s, err
+}
+
+// start starts the contestants of a table. With an error it returns those that
+// have to be stopped.
+func (b *bench) start(ctx context.Context, table []contestant) (players []*player, err error) {
+	for _, c := range table {
+		p := &player{contestant: c}
+		p.scraper, err = c.start(ctx, b)
+		if tolerable(err) {
+			p.absent, err = err, nil
+		}
+		if err != nil {
+			return players, fmt.Errorf("%s: %w", c.name, err)
+		}
+		players = append(players, p)
+	}
+	return players, nil
+}
+
+func stop(players []*player) error {
+	var errs []error
+	for _, p := range players {
+		if p.absent == nil {
+			errs = append(errs, p.close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// rounds gives each player its turns.
+func (b *bench) rounds(ctx context.Context, players []*player) error {
 	for round := range b.runs {
-		fmt.Fprintf(b.log, "bench: round %d of %d\n", round+1, b.runs)
+		fmt.Fprintf(b.log, "bench: %s: round %d of %d\n", b.dir.shape.name, round+1, b.runs)
 		for i := range players {
 			// Nobody is always the one after the slowest.
 			p := players[(i+round)%len(players)]
@@ -64,20 +95,37 @@ func (b *bench) measure(ctx context.Context, table []contestant) (r *report, err
 				continue
 			}
 			if err := ctx.Err(); err != nil {
-				return nil, err
+				return err
 			}
 			if err := p.turn(b.dir.truth); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return b.report(ctx, machine, players, checked)
+	return nil
 }
 
-// settle waits until the directory has not changed for as long as it takes
-// promagg to trust its modification time; before, every scrape lists it again.
+// steady waits until a daemon has found out who lives, where that makes a
+// difference.
+func (b *bench) steady(ctx context.Context) error {
+	if b.dir.shape.live == 0 {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(b.wait):
+		return nil
+	}
+}
+
+// trusted is how old the modification time of a directory has to be for promagg
+// to trust it: internal/multiproc's mtimeGrain, and some more.
+const trusted = 2*time.Second + 100*time.Millisecond
+
+// settle waits until the directory has not changed for that long; before, every
+// scrape lists it again.
 func (b *bench) settle(ctx context.Context) error {
-	const trusted = 2*time.Second + 100*time.Millisecond // internal/multiproc's mtimeGrain
 	info, err := os.Stat(b.dir.path)
 	if err != nil {
 		return err
@@ -91,7 +139,8 @@ func (b *bench) settle(ctx context.Context) error {
 }
 
 // agree makes sure that all contestants read the same, which is also their
-// warm-up. It returns what they all have.
+// warm-up. It returns what they all have. A contestant that asks for one name
+// must not be the first of a table.
 func (b *bench) agree(ctx context.Context, players []*player) (samples, error) {
 	var first samples
 	var firstName string
@@ -116,7 +165,7 @@ func (b *bench) agree(ctx context.Context, players []*player) (samples, error) {
 		case first == nil:
 			first, firstName = s, p.name
 		default:
-			if err := same(firstName, first, p.name, s); err != nil {
+			if err := same(firstName, first.of(a.only), p.name, s); err != nil {
 				return nil, err
 			}
 		}
@@ -126,6 +175,9 @@ func (b *bench) agree(ctx context.Context, players []*player) (samples, error) {
 
 // turn has a contestant scrape a few times in a row, and checks the last scrape.
 func (p *player) turn(t truth) error {
+	if p.cores > 0 {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(p.cores))
+	}
 	runtime.GC() // so that nobody pays for what another one left
 	var last answer
 	took := make([]time.Duration, p.scrapes)

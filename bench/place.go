@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/promagg/promagg/internal/mmapfile"
 )
@@ -18,54 +19,114 @@ import (
 // directory is the directory that is measured.
 type directory struct {
 	path      string
-	name      string // of its shape; "found" if it was not built
+	shape     shape // its name is "found" if the directory was not built
 	generator string
+	written   written
 	truth     truth
 	built     bool // by us, and so ours to remove
 	made      bool // the directory itself, too
+	holder    *helper
 }
 
 // obtain builds the directory, or takes the one that -dir names as it is.
-func obtain(ctx context.Context, o options, s shape, py python, log io.Writer) (directory, error) {
-	d := directory{path: o.dir, name: s.name, generator: o.generator}
+func (b *bench) obtain(ctx context.Context, s shape) (err error) {
+	o := b.options
+	d := directory{path: o.dir, shape: s, generator: o.generator}
+	if s.ruby {
+		d.generator = "ruby"
+	}
 	if o.dir != "" {
 		old, err := os.ReadDir(o.dir)
 		if err == nil && len(old) > 0 {
-			return directory{path: o.dir, name: "found"}, nil
+			b.dir = directory{path: o.dir, shape: shape{name: "found", about: o.dir}}
+			return nil
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			d.made, err = true, os.Mkdir(o.dir, 0o755)
 		}
 		if err != nil {
-			return d, err
+			return err
 		}
 	} else {
-		var err error
-		if d.path, err = os.MkdirTemp(roomFor(ctx, s.bytes(o.writers, o.entries)), "promagg-bench-"); err != nil {
-			return d, err
+		if d.path, err = os.MkdirTemp(roomFor(ctx, s.bytes()), "promagg-bench-"); err != nil {
+			return err
 		}
 		d.made = true
 	}
 	d.built = true
-	fmt.Fprintf(log, "bench: building %d writers x %d entries in %s, seed %d\n", o.writers, o.entries, d.path, o.seed)
-	var err error
+	defer func() {
+		if err != nil {
+			d.remove(false, b.log)
+			err = fmt.Errorf("build the directory: %w", err)
+		}
+	}()
+	if s.churn {
+		s.writers = len(s.living()) // the others come later
+	}
+	fmt.Fprintf(b.log, "bench: %s: building %d writers x %d series in %s, seed %d\n", s.name, s.writers, s.entries, d.path, o.seed)
+	missing := func(p peer) error { return notMeasured{fmt.Errorf("generator %s: %w", d.generator, p.missing)} }
 	switch {
-	case o.generator == "go":
-		d.truth, err = s.build(d.path, o.writers, o.entries, o.seed)
-	case py.missing != nil:
-		err = fmt.Errorf("-generator python: %w", py.missing)
+	case d.generator == "go":
+		d.written, err = generateGo(s, d.path, o.seed)
+	case d.generator == "python" && b.python.missing == nil:
+		d.written, err = generatePeer(ctx, b.python, generatePython, d.path, s, o.seed)
+	case d.generator == "python":
+		err = missing(b.python)
+	case b.ruby.missing == nil:
+		d.written, err = generatePeer(ctx, b.ruby, generateRuby, d.path, s, o.seed)
 	default:
-		d.truth, err = s.buildPython(ctx, py, d.path, o.writers, o.entries, o.seed)
+		err = missing(b.ruby)
 	}
 	if err != nil {
-		d.remove(false, log)
-		return d, fmt.Errorf("build the directory: %w", err)
+		return err
 	}
-	return d, nil
+	d.truth = d.truthNow()
+	// Nothing changes from here on, so there is no need to wait until promagg
+	// trusts the modification time.
+	past := time.Now().Add(-trusted)
+	if err = os.Chtimes(d.path, past, past); err != nil {
+		return err
+	}
+	if s.live > 0 {
+		if d.holder, err = hold(ctx, d.live()); err != nil {
+			return err
+		}
+	}
+	b.dir = d
+	return nil
 }
 
-// remove deletes what obtain built.
+// truthNow works out the truth from what was written so far.
+func (d *directory) truthNow() truth {
+	living := d.shape.living()
+	if d.shape.churn {
+		for i := range living {
+			living[i] = i // they were there first
+		}
+	}
+	return d.written.truth(d.shape.families(d.shape.entries), living)
+}
+
+// live returns the paths of the files whose writers live; none where that makes
+// no difference.
+func (d *directory) live() []string {
+	var paths []string
+	for _, i := range d.shape.living() {
+		if d.shape.churn {
+			i = len(paths) // they were there first
+		}
+		paths = append(paths, filepath.Join(d.path, d.shape.fileName(writerID(i))))
+	}
+	return paths
+}
+
+// remove ends the writers that live and deletes what obtain built.
 func (d *directory) remove(keep bool, log io.Writer) {
+	if d.holder != nil {
+		if err := d.holder.stop(); err != nil {
+			fmt.Fprintf(log, "bench: %v\n", err)
+		}
+	}
 	switch {
 	case !d.built:
 	case keep:

@@ -3,34 +3,42 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"io"
 	"slices"
-	"strconv"
-	"strings"
-	"time"
-	"unicode/utf8"
 )
 
-// report is the result of a run. Times are in seconds.
+// report is the result of a run. Times are in seconds, sizes in bytes.
 type report struct {
-	Machine   machine         `json:"machine"`
+	Machine  machine    `json:"machine"`
+	Python   string     `json:"python,omitempty"`
+	Ruby     string     `json:"ruby,omitempty"`
+	Sections []*section `json:"directories"`
+	Growth   []growth   `json:"growth,omitempty"`
+	Marks    []mark     `json:"marks"`
+}
+
+// section is what was measured on one directory.
+type section struct {
 	Directory directoryReport `json:"directory"`
-	Python    string          `json:"python,omitempty"`
 	Rows      []row           `json:"rows"`
+	Heap      *heap           `json:"heap,omitempty"` // of the library between scrapes; nil where it can't be told
 }
 
 type directoryReport struct {
-	Name      string `json:"name"`
-	Files     int    `json:"files"`
-	Entries   int    `json:"entries,omitempty"` // 0 where it was found, not built
-	Bytes     int64  `json:"bytes"`
-	FS        string `json:"filesystem"`
-	Generator string `json:"generator,omitempty"`
-	Seed      uint64 `json:"seed,omitempty"`
-	// Series and Sum are what all contestants agree on.
-	Series int     `json:"series"`
-	Sum    float64 `json:"sum"`
+	Name        string `json:"name"`
+	About       string `json:"about"`
+	NotMeasured string `json:"not_measured,omitempty"` // why all below is 0
+	Files       int    `json:"files"`
+	Entries     int    `json:"entries,omitempty"` // of live writers; 0 where it was found, not built
+	Bytes       int64  `json:"bytes"`
+	FS          string `json:"filesystem"`
+	Generator   string `json:"generator,omitempty"`
+	Seed        uint64 `json:"seed,omitempty"`
+	Live        int    `json:"live,omitempty"` // writers; 0: liveness is off
+	// Samples and Sum are what all contestants agree on.
+	Samples int     `json:"samples"`
+	Sum     float64 `json:"sum"`
 }
 
 // row is one contestant.
@@ -47,51 +55,75 @@ type row struct {
 	// Allocs and AllocBytes are means; absent where another process does the work.
 	Allocs     *float64 `json:"allocs,omitempty"`
 	AllocBytes *float64 `json:"alloc_bytes,omitempty"`
-	// Limits is Wall in terms of the limit's; Pythons how often it would fit into
-	// the Python collector's. 0 without that contestant.
-	Limits  float64 `json:"limits,omitempty"`
-	Pythons float64 `json:"pythons,omitempty"`
+	// Memory is absent where it is the benchmark's own process that does the work.
+	Memory *memory `json:"memory,omitempty"`
+	// Limits and AllLimits are Wall in terms of the limit's on one core and on all;
+	// Pythons how often it would fit into the Python collector's, Rubies the same.
+	// 0 without that contestant.
+	Limits    float64 `json:"limits,omitempty"`
+	AllLimits float64 `json:"all_limits,omitempty"`
+	Pythons   float64 `json:"pythons,omitempty"`
+	Rubies    float64 `json:"rubies,omitempty"`
 }
 
-func (b *bench) report(ctx context.Context, m machine, players []*player, checked samples) (*report, error) {
+// section sums up what the players did on the directory.
+func (b *bench) section(ctx context.Context, players []*player, checked samples) (*section, error) {
 	paths, size, err := b.dir.files()
 	if err != nil {
 		return nil, err
 	}
-	r := &report{Machine: m, Python: b.python.version, Directory: directoryReport{
-		Name:    b.dir.name,
+	s := &section{Directory: directoryReport{
+		Name:    b.dir.shape.name,
+		About:   b.dir.shape.about,
 		Files:   len(paths),
 		Entries: b.dir.truth.entries,
 		Bytes:   size,
 		FS:      df(ctx, "fstype", b.dir.path),
-		Series:  len(checked),
+		Live:    len(b.dir.live()),
+		Samples: len(checked),
 		Sum:     checked.total(),
 	}}
 	if b.dir.built {
-		r.Directory.Generator, r.Directory.Seed = b.dir.generator, b.seed
+		s.Directory.Generator, s.Directory.Seed = b.dir.generator, b.seed
 	}
 	for _, p := range players {
-		r.Rows = append(r.Rows, p.row())
-	}
-	limit, python := r.wall(limitName), r.wall(pythonName)
-	for i := range r.Rows {
-		w := &r.Rows[i]
-		if w.Wall == 0 {
-			continue
+		w, err := p.row(b.dir.path)
+		if err != nil {
+			return nil, err
 		}
-		if limit > 0 {
-			w.Limits = w.Wall / limit
-		}
-		w.Pythons = python / w.Wall
+		s.Rows = append(s.Rows, w)
 	}
-	return r, nil
+	s.compare()
+	return s, nil
 }
 
-func (p *player) row() row {
+// compare works out the ratios between the rows.
+func (s *section) compare() {
+	limit, all, python, ruby := s.wall(limitName), s.wall(limitAllName), s.wall(pythonName), s.wall(rubyName)
+	for i := range s.Rows {
+		w := &s.Rows[i]
+		w.Limits, w.AllLimits = over(w.Wall, limit), over(w.Wall, all)
+		w.Pythons, w.Rubies = over(python, w.Wall), over(ruby, w.Wall)
+	}
+}
+
+// over divides, and is 0 where there is nothing to divide by.
+func over(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
+}
+
+// row sums up a player. It asks for the memory of a process that is still there.
+func (p *player) row(dir string) (row, error) {
 	w := row{Name: p.name, About: p.about, Rounds: len(p.rounds), Scrapes: p.scrapes}
 	if p.absent != nil {
 		w.NotMeasured = p.absent.Error()
-		return w
+		return w, nil
+	}
+	if len(p.rounds) == 0 {
+		return w, errors.New(p.name + " had no turn")
 	}
 	n := float64(p.scraped)
 	w.Wall = median(p.rounds).Seconds()
@@ -101,107 +133,49 @@ func (p *player) row() row {
 		allocs, bytes := float64(p.mallocs)/n, float64(p.malloc)/n
 		w.Allocs, w.AllocBytes = &allocs, &bytes
 	}
-	return w
+	if other, ok := p.scraper.(interface{ pid() int }); ok {
+		m, err := memoryOf(other.pid(), dir)
+		if err != nil {
+			return w, err
+		}
+		w.Memory = &m
+	}
+	return w, nil
+}
+
+// row returns the contestant of that name that was measured, nil without it.
+func (s *section) row(name string) *row {
+	if s == nil {
+		return nil
+	}
+	for i := range s.Rows {
+		if w := &s.Rows[i]; w.Name == name && w.NotMeasured == "" {
+			return w
+		}
+	}
+	return nil
 }
 
 // wall returns the median of the contestant of that name, 0 without it.
-func (r *report) wall(name string) float64 {
-	for _, w := range r.Rows {
-		if w.Name == name {
-			return w.Wall
-		}
+func (s *section) wall(name string) float64 {
+	if w := s.row(name); w != nil {
+		return w.Wall
 	}
 	return 0
+}
+
+// section returns the directory of that name that was measured, nil without it.
+func (r *report) section(name string) *section {
+	for _, s := range r.Sections {
+		if s.Directory.Name == name && s.Directory.NotMeasured == "" {
+			return s
+		}
+	}
+	return nil
 }
 
 func (r *report) writeJSON(out io.Writer) error {
 	e := json.NewEncoder(out)
 	e.SetIndent("", "  ")
 	return e.Encode(r)
-}
-
-func (r *report) writeTable(out io.Writer) error {
-	var b strings.Builder
-	m, d := r.Machine, r.Directory
-	fmt.Fprintf(&b, "machine    %s, %d cores, %s, Linux %s, load %s\n", m.CPU, m.Cores, m.Go, m.Kernel, m.Load)
-	fmt.Fprintf(&b, "directory  %s: %d files", d.Name, d.Files)
-	if d.Entries > 0 {
-		fmt.Fprintf(&b, " x %d entries = %d", d.Entries/d.Files, d.Entries)
-	}
-	fmt.Fprintf(&b, ", %.0f MiB on %s", float64(d.Bytes)/(1<<20), d.FS)
-	if d.Generator != "" {
-		fmt.Fprintf(&b, ", written by %s, seed %d", d.Generator, d.Seed)
-	}
-	fmt.Fprintf(&b, "\nchecked    all read the same %d series, together %.17g\n", d.Series, d.Sum)
-	if r.Python != "" {
-		fmt.Fprintf(&b, "python     %s\n", r.Python)
-	}
-	b.WriteByte('\n')
-	r.rows(&b)
-	b.WriteString(`
-A time is the median over the rounds of the median over a round's scrapes; min and max are of the rounds.
-cpu and allocs are means per scrape, cpu of the process that does the work: of promagg http the server, without the client.
-x limit: the time in terms of the limit's. python/it: how often it fits into the Python collector's.
-`)
-	for _, w := range r.Rows {
-		fmt.Fprintf(&b, "%s: %s.\n", w.Name, w.About)
-	}
-	_, err := io.WriteString(out, b.String())
-	return err
-}
-
-// rows appends the aligned table.
-func (r *report) rows(b *strings.Builder) {
-	table := [][]string{{"contestant", "rounds", "wall", "min", "max", "cpu", "allocs", "alloc KiB", "x limit", "python/it"}}
-	width := make([]int, len(table[0]))
-	for _, w := range r.Rows {
-		cells := []string{w.Name, w.NotMeasured}
-		if w.NotMeasured == "" {
-			cells = []string{
-				w.Name, fmt.Sprintf("%dx%d", w.Rounds, w.Scrapes),
-				ms(w.Wall), ms(w.WallMin), ms(w.WallMax), ms(w.CPU),
-				count(w.Allocs, 1), count(w.AllocBytes, 1<<10),
-				ratio(w.Limits), ratio(w.Pythons),
-			}
-		}
-		table = append(table, cells)
-	}
-	for _, cells := range table {
-		if len(cells) == len(width) {
-			for i, c := range cells {
-				width[i] = max(width[i], utf8.RuneCountInString(c))
-			}
-		} else {
-			width[0] = max(width[0], utf8.RuneCountInString(cells[0]))
-		}
-	}
-	for _, cells := range table {
-		fmt.Fprintf(b, "%-*s", width[0], cells[0])
-		for i, c := range cells[1:] {
-			if len(cells) != len(width) {
-				b.WriteString("  " + c) // a reason, as long as it is
-				continue
-			}
-			fmt.Fprintf(b, "  %*s", width[i+1], c)
-		}
-		b.WriteByte('\n')
-	}
-}
-
-func ms(seconds float64) string {
-	return strconv.FormatFloat(seconds*float64(time.Second/time.Millisecond), 'f', 2, 64) + " ms"
-}
-
-func count(v *float64, unit float64) string {
-	if v == nil {
-		return "-"
-	}
-	return strconv.FormatFloat(*v/unit, 'f', 1, 64)
-}
-
-func ratio(v float64) string {
-	if v == 0 {
-		return "-"
-	}
-	return strconv.FormatFloat(v, 'f', 2, 64)
 }

@@ -1,10 +1,12 @@
 package testpeer
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -66,13 +68,34 @@ func Promagg(t testing.TB) string {
 		build := exec.Command("go", "build", "-buildvcs=false", "-o", program.path, "github.com/promagg/promagg/cmd/promagg")
 		program.out, program.err = build.CombinedOutput()
 		if program.err == nil {
-			// The go command knows what a test has looked at, and runs it anew when that
-			// is no longer there. It would not know that the test depends on promagg.
-			_, program.err = os.Stat(program.path)
+			program.err = lookAtSources()
 		}
 	})
 	if program.err != nil {
 		t.Fatalf("go build promagg: %v\n%s", program.err, program.out)
 	}
 	return program.path
+}
+
+// lookAtSources looks at all that promagg is built from. The go command runs a test
+// anew when a file of the module that the test has looked at is another one, and
+// would not know otherwise that the test depends on promagg.
+func lookAtSources() error {
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return err
+	}
+	root := filepath.Dir(strings.TrimSpace(string(out)))
+	for _, dir := range []string{"cmd", "internal", "pkg", "go.mod", "go.sum"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				_, err = os.Stat(path)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
