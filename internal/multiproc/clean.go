@@ -6,14 +6,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/promagg/promagg/internal/mmapfile"
 )
 
-// ErrWriters is returned by [Clean] when a writer of the directory is alive or
-// can't be shown to be dead.
+// ErrWriters is returned by [Clean] and [MarkDead] when a writer of what they are
+// to remove is alive or can't be shown to be dead.
 var ErrWriters = errors.New("writers may be alive")
 
 // Clean removes the value files of a directory and nothing else, and returns
@@ -22,13 +23,26 @@ var ErrWriters = errors.New("writers may be alive")
 // A process that takes up a file between the look at it and its removal goes on
 // writing a file that has no name.
 func Clean(path string, dryRun, force bool) (removed []string, err error) {
+	return remove(path, dryRun, force, func(mmapfile.Name) bool { return true })
+}
+
+// MarkDead is Clean for the live gauges of some writers, by their ids: what the
+// Python client's mark_process_dead does when a worker has ended.
+func MarkDead(path string, ids []string, dryRun, force bool) (removed []string, err error) {
+	return remove(path, dryRun, force, func(n mmapfile.Name) bool {
+		return n.Mode.Live() && (slices.Contains(ids, n.ID) || slices.Contains(ids, n.Writer(true)))
+	})
+}
+
+// remove is Clean for the files of which which reports true.
+func remove(path string, dryRun, force bool, which func(mmapfile.Name) bool) (removed []string, err error) {
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return nil, err
 	}
 	var files, alive []string
 	for _, e := range entries {
-		if _, ok := mmapfile.ParseName(e.Name()); !ok || !e.Type().IsRegular() {
+		if name, ok := mmapfile.ParseName(e.Name()); !ok || !e.Type().IsRegular() || !which(name) {
 			continue
 		}
 		files = append(files, e.Name())
