@@ -72,5 +72,5 @@ func (p *probeFlag) Type() string { return "probe" }
 
 // addLivenessFlag adds --liveness.
 func addLivenessFlag(cmd *cobra.Command, p *probeFlag) {
-	cmd.Flags().Var(p, "liveness", "how to tell whether a writer is alive: auto, lease, or off (a file that exists is live)")
+	cmd.Flags().Var(p, "liveness", "how to tell whether a writer is alive: auto, lease, flock, pid, or off (a file that exists is live)")
 }

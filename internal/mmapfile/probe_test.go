@@ -92,14 +92,16 @@ func TestProbeUnprivileged(t *testing.T) {
 		return
 	}
 	dir := shm(t)
-	if err := os.WriteFile(filepath.Join(dir, "counter_1.db"), goldenValueOnly, 0o644); err != nil {
+	image := NewImage(ValueOnly)
+	image.Append([]byte(`["c", "c_total", {}, ""]`), 1, 0)
+	if err := os.WriteFile(filepath.Join(dir, "counter_1.db"), image.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	testpeer.AsNobody(t, dir)
 }
 
 func TestParseProbe(t *testing.T) {
-	for _, p := range []Probe{ProbeAuto, ProbeLease, ProbeOff} {
+	for _, p := range []Probe{ProbeAuto, ProbeLease, ProbeFlock, ProbePID, ProbeOff} {
 		if got, err := ParseProbe(p.String()); err != nil || got != p {
 			t.Errorf("ParseProbe(%q) = %v, %v", p, got, err)
 		}

@@ -39,6 +39,19 @@ func lock(f *os.File) error {
 	return os.NewSyscallError("flock", err)
 }
 
+// locked reports whether some opening of the file holds an exclusive lock. For the
+// moment of the look it takes a shared one.
+func locked(f *os.File) (held bool, err error) {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return true, nil
+	}
+	if err != nil {
+		return false, os.NewSyscallError("flock", err)
+	}
+	return false, unlock(f)
+}
+
 // unlock gives up what lock took.
 func unlock(f *os.File) error {
 	return os.NewSyscallError("flock", unix.Flock(int(f.Fd()), unix.LOCK_UN))

@@ -123,7 +123,7 @@ func (d *Dir) modifiedLocked(f *file) bool {
 // values in or out accordingly.
 func (d *Dir) probeLocked(f *file) {
 	was := f.verdict
-	f.verdict = f.f.Probe(d.opts.Liveness)
+	f.verdict = probe(f.f, f.name, d.opts.Liveness)
 	if f.frozen() && f.verdict.State == mmapfile.Unknown {
 		f.verdict = was // what can't be asked is as it was; a deleted file is the listing's matter
 		return
@@ -134,7 +134,7 @@ func (d *Dir) probeLocked(f *file) {
 	if f.verdict.Err != nil && !d.unprobed {
 		d.unprobed = true
 		d.log.Warn("can't tell whether writers are alive: their live gauges are served as long as their files exist",
-			"file", f.base, "err", f.verdict.Err, "hint", "run promagg as the owner of the files or with CAP_LEASE, or set --liveness=off")
+			"file", f.base, "err", f.verdict.Err, "hint", "run promagg as the owner of the files or with CAP_LEASE, or set --liveness=flock, pid or off")
 	}
 	switch {
 	case !f.counts():

@@ -44,7 +44,7 @@ var ErrNotValueFile = errors.New("not a value file")
 
 // Inspect reports on one file; with its entries, if list. Damage is part of the
 // report. The error says why there is nothing to report on.
-func Inspect(path string, probe mmapfile.Probe, list bool) (*Report, error) {
+func Inspect(path string, p mmapfile.Probe, list bool) (*Report, error) {
 	name, ok := mmapfile.ParseName(filepath.Base(path))
 	if !ok {
 		return nil, &fs.PathError{Op: "inspect", Path: path, Err: ErrNotValueFile}
@@ -60,7 +60,7 @@ func Inspect(path string, probe mmapfile.Probe, list bool) (*Report, error) {
 		return r, nil
 	}
 	defer f.Close()
-	v := f.Probe(probe)
+	v := probe(f, name, p)
 	r.State, r.By = v.State.String(), v.By.String()
 	if v.Err != nil {
 		r.Why = v.Err.Error()
