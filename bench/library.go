@@ -14,18 +14,28 @@ import (
 // library is promagg as a library, scrape after scrape on the same Dir.
 type library struct {
 	inProcess
-	dir *multiproc.Dir
-	buf []byte
+	dir  *multiproc.Dir
+	stop func() // ends what a daemon does of itself
+	buf  []byte
 }
 
 func startLibrary(_ context.Context, b *bench) (scraper, error) {
 	l := &library{dir: openDir(b.dir.path, b.dir.liveness())}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { l.dir.Run(ctx); close(ended) }()
+	l.stop = func() { cancel(); <-ended }
 	// Steady state is when a scrape no longer lists the directory, and when all
 	// that a daemon does of itself has been done.
-	for range 2 {
-		l.dir.Sync(true)
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := l.scrape(); err != nil {
 			return nil, errors.Join(err, l.close())
+		}
+		if s := l.dir.Stats(); s.Frozen == s.Dead && time.Since(begun) > time.Second {
+			break
+		}
+		if time.Since(begun) > patience {
+			return nil, errors.Join(errors.New("the dead writers' files do not freeze"), l.close())
 		}
 	}
 	scans := l.dir.Stats().Scans
@@ -80,6 +90,7 @@ func (l *library) scrape() (answer, error) {
 }
 
 func (l *library) close() error {
+	l.stop()
 	l.dir.Close()
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
@@ -33,7 +34,11 @@ type own struct {
 	// names are those of the families that there were the last time. To look at
 	// them spares a scrape of something else the gathering.
 	names atomic.Pointer[map[string]bool]
+	until atomic.Int64 // when they are out of date, in Unix seconds
 }
+
+// namesFor is how many seconds the names are good for.
+const namesFor = 60
 
 // wanted reports whether any of the families may pass the filter.
 func (o *own) wanted(filter Filter) bool {
@@ -41,7 +46,7 @@ func (o *own) wanted(filter Filter) bool {
 		return false
 	}
 	names := o.names.Load()
-	return filter.all() || names == nil || slices.ContainsFunc(filter, func(name string) bool { return (*names)[name] })
+	return filter.all() || names == nil || time.Now().Unix() > o.until.Load() || slices.ContainsFunc(filter, func(name string) bool { return (*names)[name] })
 }
 
 // gather encodes the families that pass the filter, sorted by name.
@@ -70,6 +75,7 @@ func (o *own) gather(format Format, filter Filter) ([]ownFamily, error) {
 		found = append(found, ownFamily{name: name, from: from, to: b.Len()})
 	}
 	o.names.Store(&names)
+	o.until.Store(time.Now().Unix() + namesFor)
 	for i := range found {
 		found[i].text = b.Bytes()[found[i].from:found[i].to]
 	}

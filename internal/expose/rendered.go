@@ -2,6 +2,7 @@ package expose
 
 import (
 	"bytes"
+	"errors"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -44,6 +45,9 @@ const (
 	maxIdleBodies = 4
 )
 
+// errRender is what all users of a body get whose rendering did not end.
+var errRender = errors.New("the rendering did not end")
+
 // take returns the body of a key, made where nobody uses it yet.
 func (s *shared) take(k renderKey) *rendered {
 	s.mu.Lock()
@@ -65,7 +69,10 @@ func (s *shared) take(k renderKey) *rendered {
 
 // render has the first user fill the body, for which the others wait.
 func (b *rendered) render(fill func() error) {
-	b.once.Do(func() { b.err = fill() })
+	b.once.Do(func() {
+		b.err = errRender // should it panic
+		b.err = fill()
+	})
 }
 
 // release gives a body back.

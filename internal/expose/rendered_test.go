@@ -68,3 +68,48 @@ func TestSharedRendering(t *testing.T) {
 		t.Errorf("%d bodies in use, %d idle", len(h.shared.used), len(h.shared.idle))
 	}
 }
+
+// panics gathers nothing but a panic, once enough wait for it.
+type panics struct{ slowGatherer }
+
+func (g *panics) Gather() ([]*dto.MetricFamily, error) {
+	<-g.until
+	panic("a bug")
+}
+
+// TestRenderingPanics: whoever waits for a rendering that panics gets an error, not
+// what the buffer held before.
+func TestRenderingPanics(t *testing.T) {
+	own := &panics{slowGatherer{until: make(chan struct{})}}
+	h := NewHandler(source{s: merged(t, golden()...)}, nil).(*handler)
+	body(t, serve(t, h, http.MethodGet, "/metrics")) // fills the buffer
+	h.own.g = own
+	var asking sync.WaitGroup
+	var panicked, answered atomic.Int64
+	for range 3 {
+		asking.Go(func() {
+			defer func() {
+				if recover() != nil {
+					panicked.Add(1)
+				}
+			}()
+			if r := serve(t, h, http.MethodGet, "/metrics"); r.StatusCode != http.StatusInternalServerError {
+				t.Errorf("status %d", r.StatusCode)
+			}
+			answered.Add(1)
+		})
+	}
+	for users := 0; users < 3; {
+		h.shared.mu.Lock()
+		users = 0
+		for _, b := range h.shared.used {
+			users += b.users
+		}
+		h.shared.mu.Unlock()
+	}
+	close(own.until)
+	asking.Wait()
+	if panicked.Load() != 1 || answered.Load() != 2 {
+		t.Errorf("%d panicked, %d were answered", panicked.Load(), answered.Load())
+	}
+}

@@ -97,3 +97,31 @@ func TestSharedEntries(t *testing.T) {
 		t.Errorf("got %v, %v, %v", got[`c_total l="7"`], got[`c_total l="own4"`], got[`c_total l="late1"`])
 	}
 }
+
+// TestSelectionsDoNotFall: the same for selections, in turn with snapshots.
+func TestSelectionsDoNotFall(t *testing.T) {
+	rnd := testpeer.Rand(t)
+	x := New()
+	var files []*modelFile
+	for i := range 60 {
+		f := fileOf(fmt.Sprintf("counter_%d.db", i), false)
+		f.put("c", "c_total", rnd.Float64()*1e3)
+		files = append(files, f)
+		f.index(t, x)
+	}
+	last := samplesOf(t, x)["c_total"]
+	for i, n := range rnd.Perm(len(files)) {
+		files[n].part.Freeze()
+		var now float64
+		if i%3 == 0 {
+			now = samplesOf(t, x)["c_total"]
+		} else {
+			s, _ := x.Select(func(find func(string) *Family) []*Family { return []*Family{find("c_total")} })
+			now = flatten(t, s)["c_total"]
+		}
+		if now < last {
+			t.Fatalf("fell from %v to %v", last, now)
+		}
+		last = now
+	}
+}

@@ -8,10 +8,12 @@
 //
 // Promises. A key is parsed when its entry first appears, never again. A
 // snapshot reads the 8 or 16 bytes of each entry from the mapping and adds them
-// up per cell, without a map look-up or an allocation per entry. Equal files
-// give equal snapshots, whatever the order in which they were found: parts are
-// added in the order of their file names, families and series are sorted. The
-// package does no I/O and reads no clock.
+// up per cell, without a map look-up or an allocation per entry; a frozen part
+// costs nothing. Equal files give equal snapshots, whatever the order in which
+// they were found: parts are added in the order of their file names, the frozen
+// ones before the others, families and series are sorted. Only rounding depends on
+// when a part was frozen. The package does no I/O, but for what a [Reader] does,
+// and reads no clock.
 //
 // How values become one is told by [Index]; what becomes of families on which
 // writers disagree, by [Conflict].

@@ -30,7 +30,8 @@ const noCell = math.MaxUint32
 type Index struct {
 	families map[familyKey]*family
 	keys     keys
-	parts    []*Part // all, by name once tidy; before that also those that are removed
+	parts    []*Part // by name; those that are removed remain until it is tidy
+	added    []*Part // not among parts yet
 	untidy   bool
 	// The same, once tidy: those that are read, and those that are frozen.
 	sums, gauges, frozen []*Part
@@ -50,7 +51,7 @@ type Index struct {
 	catalog *catalog  // nil when the series are no longer those it holds
 	refed   bool      // refs have changed since bounds was made
 	bounds  []Conflict
-	last    *Snapshot // the last one of all series
+	floor   []float64 // by cell: the sum that was served last, see steady
 }
 
 // New returns an empty index.
@@ -68,7 +69,7 @@ func (x *Index) Series() int { return x.series }
 func (x *Index) Add(name mmapfile.Name) *Part {
 	p := &Part{x: x, name: name, file: name.String(), keys: x.keys.of(kind{name.Type, name.Mode})}
 	p.like = p.keys.like
-	x.parts = append(x.parts, p)
+	x.added = append(x.added, p)
 	x.untidy = true
 	return p
 }
@@ -79,11 +80,20 @@ func (x *Index) tidy() {
 		return
 	}
 	x.untidy = false
-	kept := slices.DeleteFunc(x.parts, func(p *Part) bool { return p.x == nil })
-	slices.SortFunc(kept, func(a, b *Part) int { return strings.Compare(a.file, b.file) })
-	x.parts = kept
+	byName := func(a, b *Part) int { return strings.Compare(a.file, b.file) }
+	slices.SortFunc(x.added, byName)
+	parts := make([]*Part, 0, len(x.parts)+len(x.added))
+	added := x.added
+	for _, p := range x.parts {
+		for len(added) > 0 && byName(added[0], p) < 0 {
+			parts, added = append(parts, added[0]), added[1:]
+		}
+		parts = append(parts, p)
+	}
+	x.parts = slices.DeleteFunc(append(parts, added...), func(p *Part) bool { return p.x == nil })
+	x.added = nil
 	x.sums, x.gauges, x.frozen = x.sums[:0], x.gauges[:0], x.frozen[:0]
-	for _, p := range kept {
+	for _, p := range x.parts {
 		switch {
 		case p.frozen != nil:
 			x.frozen = append(x.frozen, p)
@@ -147,6 +157,7 @@ func (x *Index) trim() {
 	if x.stamps != nil {
 		x.stamps = slices.Clone(x.stamps[:n])
 	}
+	x.floor = slices.Clone(x.floor[:min(n, len(x.floor))])
 	x.cold.spoil()
 	x.passes = nil
 	x.free = slices.Clone(slices.DeleteFunc(x.free, func(cell uint32) bool { return int(cell) >= n }))
@@ -243,6 +254,9 @@ func (x *Index) newCell(s *Series) uint32 {
 		x.stamps = make([]float64, len(x.acc))
 	}
 	x.cold.cell(x, cell)
+	if int(cell) < len(x.floor) {
+		x.floor[cell] = 0
+	}
 	return cell
 }
 

@@ -37,7 +37,7 @@ type Part struct {
 }
 
 // Reader reads the content of a file that is not mapped, up to where its entries
-// end. It may use the scratch space, and make it larger. It may be called from
+// end, or what there is of it with an error. It may use the scratch space, and make it larger. It may be called from
 // several goroutines, and what it returns is good until the scratch space is used
 // again.
 type Reader func(scratch *[]byte) (mmapfile.Bytes, error)

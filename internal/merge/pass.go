@@ -14,7 +14,13 @@ type pass struct {
 	stamps  []float64 // by cell, of gauges that are merged by time
 	absent  []uint32  // cells, one for each entry that was found deleted or cut off
 	scratch []byte    // for files that are not mapped
-	faulted []*Part   // that could not be read to their end
+	faulted []Fault
+}
+
+// Fault is a part that could not be read to its end, and why.
+type Fault struct {
+	Part *Part
+	Err  error
 }
 
 // run adds parts, all their entries or, if wanted is given, those of cells that
@@ -27,7 +33,7 @@ func (w *pass) run(parts []*Part, wanted *selection) {
 			}
 		})
 		if err != nil {
-			w.faulted = append(w.faulted, parts[next])
+			w.faulted = append(w.faulted, Fault{parts[next], err})
 			next++
 		}
 	}
@@ -43,8 +49,7 @@ func (w *pass) part(p *Part, wanted *selection) {
 	if p.read != nil {
 		var err error
 		if bytes, err = p.read(&w.scratch); err != nil {
-			w.faulted = append(w.faulted, p)
-			return
+			w.faulted = append(w.faulted, Fault{p, err})
 		}
 	}
 	p.sort()
@@ -229,7 +234,7 @@ var share = 1 << 15
 // passAll adds all parts that are not frozen to x.acc, on several cores where
 // that pays: each makes its own sums, which are then added up. Gauges, most of
 // which are merged otherwise, are the first core's.
-func (x *Index) passAll() (faulted []*Part) {
+func (x *Index) passAll() (faulted []Fault) {
 	entries := 0
 	for _, p := range x.sums {
 		entries += p.Entries()
@@ -288,7 +293,7 @@ func (x *Index) firstPass() *pass {
 }
 
 // takeFaulted returns the parts that the passes could not read to their end.
-func (x *Index) takeFaulted() (faulted []*Part) {
+func (x *Index) takeFaulted() (faulted []Fault) {
 	for i := range x.passes {
 		w := &x.passes[i]
 		faulted = append(faulted, w.faulted...)

@@ -5,7 +5,7 @@ type Choose func(find func(name string) *Family) []*Family
 
 // Select is Snapshot for some families only. It costs what reading their entries
 // costs, and little for others.
-func (x *Index) Select(choose Choose) (s *Snapshot, faulted []*Part) {
+func (x *Index) Select(choose Choose) (s *Snapshot, faulted []Fault) {
 	x.prepare()
 	chosen := make(map[*Family]bool)
 	for _, f := range choose(x.catalog.find) {
@@ -40,7 +40,9 @@ func (x *Index) Select(choose Choose) (s *Snapshot, faulted []*Part) {
 	w.run(x.gauges, wanted)
 	w.run(x.sums, wanted)
 	x.markAbsent()
-	return x.values(c), x.takeFaulted()
+	s = x.values(c)
+	x.steady(s)
+	return s, x.takeFaulted()
 }
 
 // selection is what entries are wanted.

@@ -141,7 +141,7 @@ func (c *catalog) find(name string) *Family {
 
 // Snapshot reads all values and merges them. Parts that could not be read to
 // their end are returned with it; of them counts what could still be read.
-func (x *Index) Snapshot() (s *Snapshot, faulted []*Part) {
+func (x *Index) Snapshot() (s *Snapshot, faulted []Fault) {
 	x.prepare()
 	x.begin()
 	faulted = x.passAll()
@@ -185,28 +185,15 @@ const rounding = 1e-12
 // steady keeps sums from falling by rounding alone, which Prometheus would take
 // for a reset and count all of it again.
 func (x *Index) steady(s *Snapshot) {
-	last := x.last
-	x.last = s
-	if last == nil {
-		return
-	}
-	var were []float64 // by cell
-	if last.catalog != s.catalog {
-		were = make([]float64, len(x.acc))
-		for i, cell := range last.cells {
-			if int(cell) < len(were) {
-				were[cell] = last.values[i]
-			}
-		}
+	for len(x.floor) < len(x.acc) {
+		x.floor = append(x.floor, 0)
 	}
 	hold := func(j int) {
-		was, k := last.values, j
-		if were != nil {
-			was, k = were, int(s.cells[j])
+		floor, v := &x.floor[s.cells[j]], &s.values[j]
+		if *v < *floor && *v >= *floor-rounding*math.Abs(*floor) {
+			*v = *floor
 		}
-		if v := &s.values[j]; *v < was[k] && *v >= was[k]-rounding*math.Abs(was[k]) {
-			*v = was[k]
-		}
+		*floor = *v
 	}
 	for i := range s.Families {
 		f := &s.Families[i]

@@ -156,12 +156,17 @@ func (f *File) unmap() error {
 // nor the file walked.
 func (f *File) Rest() error { return f.unmap() }
 
+// Held reports whether the file is held open or mapped, so that its inode can't
+// become another file's.
+func (f *File) Held() bool { return f.f != nil || f.data != nil }
+
 // Mapped reports whether the file is mapped, or has nothing to be mapped; else
 // use [File.Read].
 func (f *File) Mapped() bool { return !f.unmapped }
 
 // Read returns the content of a file that is not mapped, up to used, in scratch,
-// which it makes larger where it must. It may run beside itself, not beside other
+// which it makes larger where it must. Of a file that ends before used it returns
+// what there is, with [ErrFault]. It may run beside itself, not beside other
 // methods.
 func (f *File) Read(scratch *[]byte) (Bytes, error) {
 	var content Bytes
@@ -170,13 +175,18 @@ func (f *File) Read(scratch *[]byte) (Bytes, error) {
 		if err != nil {
 			return err
 		}
-		if int64(cap(*scratch)) < used {
-			*scratch = make([]byte, used+used/4)
+		info, err := file.Stat()
+		if err != nil {
+			return err
 		}
-		n, err := file.ReadAt((*scratch)[:used], 0)
+		there := min(used, info.Size())
+		if int64(cap(*scratch)) < there {
+			*scratch = make([]byte, there+there/4)
+		}
+		n, err := file.ReadAt((*scratch)[:there], 0)
 		content = Bytes((*scratch)[:n])
-		if errors.Is(err, io.EOF) {
-			return nil // as a mapping that ends before used
+		if int64(n) < used && (err == nil || errors.Is(err, io.EOF)) {
+			return fmt.Errorf("%w: used is %d, the file ends at %d", ErrFault, used, n)
 		}
 		return err
 	})
@@ -194,6 +204,24 @@ func usedIn(file *os.File) (int64, error) {
 
 // scratches are for the content of unmapped files as they are walked.
 var scratches = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxScratch is the most bytes that scratch space may have to be kept.
+const maxScratch = 16 << 20
+
+// withContent calls do with the content of a file that is not mapped.
+func (f *File) withContent(do func(Bytes) error) error {
+	scratch := scratches.Get().(*[]byte)
+	defer func() {
+		if cap(*scratch) <= maxScratch {
+			scratches.Put(scratch)
+		}
+	}()
+	content, err := f.Read(scratch)
+	if err != nil && !errors.Is(err, ErrFault) {
+		return err
+	}
+	return do(content) // which notices for itself where it ends
+}
 
 // Close unmaps and closes the file. Bytes of it must not be used any more.
 func (f *File) Close() error {
@@ -226,6 +254,9 @@ func (f *File) Walk(entry func(Entry) error) error {
 		if err := f.Resize(); err != nil {
 			return err
 		}
+		if f.unmapped {
+			return f.walkUnmapped(entry)
+		}
 	}
 	var err error
 	fault := Guard(func() { err = f.walkIn(f.data, entry) })
@@ -236,13 +267,7 @@ func (f *File) Walk(entry func(Entry) error) error {
 }
 
 func (f *File) walkUnmapped(entry func(Entry) error) error {
-	scratch := scratches.Get().(*[]byte)
-	defer scratches.Put(scratch)
-	content, err := f.Read(scratch)
-	if err != nil {
-		return err
-	}
-	return f.walkIn(content, entry)
+	return f.withContent(func(content Bytes) error { return f.walkIn(content, entry) })
 }
 
 func (f *File) walkIn(data []byte, entry func(Entry) error) error {
@@ -283,22 +308,22 @@ func (f *File) Verify() error {
 	if f.head == nil {
 		return nil
 	}
-	data := []byte(f.data)
+	same := true
+	begins := func(data []byte) error {
+		if len(data) >= headerSize+len(f.head) { // else it is cut off, which Walk tells
+			same = usedOf(data) > 0 && bytes.Equal(data[headerSize:][:len(f.head)], f.head)
+		}
+		return nil
+	}
 	if f.unmapped {
-		scratch := scratches.Get().(*[]byte)
-		defer scratches.Put(scratch)
-		content, err := f.Read(scratch)
-		if err != nil {
+		if err := f.withContent(func(content Bytes) error { return begins(content) }); err != nil {
 			return err
 		}
-		data = content
 	}
-	same := true
 	fault := Guard(func() {
-		if len(data) < headerSize+len(f.head) {
-			return // cut off, which Walk tells
+		if !f.unmapped {
+			_ = begins(f.data)
 		}
-		same = usedOf(data) > 0 && bytes.Equal(data[headerSize:][:len(f.head)], f.head)
 	})
 	if fault != nil {
 		return f.fault(fault)

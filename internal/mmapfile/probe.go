@@ -121,20 +121,20 @@ func (f *File) verdict(by Probe, alive bool, err error) Verdict {
 
 // ruby reports whether the Ruby client wrote the file's first entry.
 func (f *File) ruby() bool {
-	data := []byte(f.data)
-	if f.unmapped || data == nil {
-		scratch := scratches.Get().(*[]byte)
-		defer scratches.Put(scratch)
-		content, err := f.Read(scratch)
-		if err != nil {
+	var first []byte
+	find := func(data []byte) error {
+		e, _, err := entryAt(data, usedOf(data), headerSize, ValueOnly)
+		first = bytes.Clone(e.Key)
+		return err
+	}
+	if f.data == nil {
+		if f.withContent(func(content Bytes) error { return find(content) }) != nil {
 			return false
 		}
-		data = content
 	}
-	var first []byte
 	fault := Guard(func() {
-		if e, _, err := entryAt(data, usedOf(data), headerSize, ValueOnly); err == nil {
-			first = bytes.Clone(e.Key)
+		if f.data != nil {
+			_ = find(f.data) // what is no entry is no key either
 		}
 	})
 	key, err := ParseKey(first)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,4 +64,14 @@ func List(dir *os.File, entry func(name string, ino uint64) error) error {
 			}
 		}
 	}
+}
+
+// Changed returns when what os.Stat or os.Lstat saw last changed: its ctime, which
+// nobody can set.
+func Changed(info fs.FileInfo) time.Time {
+	st, ok := info.Sys().(*unixStat)
+	if !ok {
+		return time.Time{}
+	}
+	return time.Unix(st.Ctimespec.Unix())
 }

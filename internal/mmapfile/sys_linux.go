@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -82,4 +83,14 @@ func List(dir *os.File, entry func(name string, ino uint64) error) error {
 			}
 		}
 	}
+}
+
+// Changed returns when what os.Stat or os.Lstat saw last changed: its ctime, which
+// nobody can set.
+func Changed(info fs.FileInfo) time.Time {
+	st, ok := info.Sys().(*unixStat)
+	if !ok {
+		return time.Time{}
+	}
+	return time.Unix(st.Ctim.Unix())
 }

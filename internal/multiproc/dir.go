@@ -38,15 +38,22 @@ type Dir struct {
 
 	// mu protects all below. It is held during a snapshot or a sync, across the
 	// system calls that look at the directory.
-	mu    sync.Mutex
-	index *merge.Index
-	files map[string]*file // by name
-	// active are the files that are not frozen, order all of them; both are made
-	// anew when they are nil.
-	active, order []*file
-	growing       []*file // that had new entries when they were looked at last
+	mu     sync.Mutex
+	index  *merge.Index
+	files  map[string]*file // by name
+	byPart map[*merge.Part]*file
+	// order has all files, active those that a snapshot has to look at; neither in
+	// any order.
+	order, active []*file
+	idle          idleStats
 	tended, turn  int     // how many of order have had their turn, and how often all had
-	seen          sighting
+	growing       []*file // that had new entries when they were looked at last
+	// running says that Run tends to what snapshots leave alone, and freezing that it
+	// is told of files that somebody lets go of.
+	running, freezing bool
+	// starved is why a file could not be looked at that is not to blame for it.
+	starved error
+	seen    sighting
 	// failure is why the directory, which is there, could not be listed.
 	failure  error
 	stats    Stats    // what is counted since the start; the rest is counted when asked for
@@ -101,7 +108,7 @@ func Open(opts Options) *Dir {
 		opts:  opts,
 		log:   opts.Logger.With("dir", opts.Path),
 		index: merge.New(),
-		files: make(map[string]*file),
+		files: make(map[string]*file), byPart: make(map[*merge.Part]*file),
 	}
 }
 
@@ -163,11 +170,12 @@ func (d *Dir) Select(ctx context.Context, choose merge.Choose) (*merge.Snapshot,
 	if err := ctx.Err(); err != nil {
 		return nil, err // gone while it waited
 	}
-	return d.mergeLocked(func() (*merge.Snapshot, []*merge.Part) { return d.index.Select(choose) })
+	return d.mergeLocked(func() (*merge.Snapshot, []merge.Fault) { return d.index.Select(choose) })
 }
 
 // mergeLocked looks at the directory and merges it.
-func (d *Dir) mergeLocked(merged func() (*merge.Snapshot, []*merge.Part)) (s *merge.Snapshot, err error) {
+func (d *Dir) mergeLocked(merged func() (*merge.Snapshot, []merge.Fault)) (s *merge.Snapshot, err error) {
+	d.starved = nil
 	d.syncLocked(false)
 	if d.failure != nil {
 		return nil, d.failure
@@ -175,15 +183,16 @@ func (d *Dir) mergeLocked(merged func() (*merge.Snapshot, []*merge.Part)) (s *me
 	// A file that lost pages under the merge has been counted in part. It is
 	// merged again without them; if it is cut off time and again, so be it.
 	for range 3 {
-		var faulted []*merge.Part
+		var faulted []merge.Fault
 		if s, faulted = merged(); len(faulted) == 0 {
 			break
 		}
-		for _, p := range faulted {
-			d.faultedLocked(p)
+		for _, fault := range faulted {
+			d.faultedLocked(fault)
 		}
 	}
-	return s, nil
+	// Half of the values must not pass for all of them.
+	return s, d.starved
 }
 
 // Sync looks at the directory without making a snapshot: all of it if full,

@@ -3,7 +3,6 @@ package multiproc
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -20,13 +19,16 @@ type file struct {
 	f       *mmapfile.File // nil where it could not be opened
 	part    *merge.Part    // nil while its values do not count
 	verdict mmapfile.Verdict
-	damage  string // what is wrong with it; empty while it is sound
-	logged  error  // the kind of damage that was logged last
-	dropped bool   // a dropped entry was logged
-	// modified is the file's modification time when it was frozen.
-	modified time.Time
-	growing  bool   // among the Dir's growing
-	scan     uint64 // the scan that saw it last
+	damage  string    // what is wrong with it; empty while it is sound
+	logged  error     // the kind of damage that was logged last
+	dropped bool      // a dropped entry was logged
+	changed time.Time // its ctime when it was listed last without being held open
+	turn    int       // of the Dir, at which it was tended last
+	// Its places in the lists of the Dir, from 1 on, 0 for none.
+	inOrder, inActive int
+	idle              idleStats // what it adds to that of the Dir
+	growing           bool      // among the Dir's growing
+	scan              uint64    // the scan that saw it last
 }
 
 // openLocked opens a file that was found in the directory, or takes note of why
@@ -37,11 +39,13 @@ func (d *Dir) openLocked(f *file, info fs.FileInfo) error {
 	if !info.Mode().IsRegular() {
 		// Not even opened: that alone may do something to a device.
 		d.damagedLocked(f, mmapfile.ErrNotRegular)
+		d.placeLocked(f)
 		return nil
 	}
 	err := d.reopenLocked(f)
 	switch {
 	case err == nil:
+		d.placeLocked(f)
 		d.probeLocked(f)
 		if f.verdict.State == mmapfile.Dead {
 			d.freezeLocked(f)
@@ -49,6 +53,7 @@ func (d *Dir) openLocked(f *file, info fs.FileInfo) error {
 	case errors.Is(err, fs.ErrNotExist), mmapfile.Exhausted(err):
 		return err
 	}
+	d.placeLocked(f)
 	return nil
 }
 
@@ -61,13 +66,22 @@ func (d *Dir) closeLocked(f *file) {
 		}
 		f.f = nil
 	}
+	d.placeLocked(f)
 }
 
 func (d *Dir) uncountLocked(f *file) {
 	if f.part != nil {
 		d.index.Remove(f.part)
+		delete(d.byPart, f.part)
 		f.part = nil
 	}
+}
+
+// countLocked takes a file's values in.
+func (d *Dir) countLocked(f *file) {
+	f.part = d.index.Add(f.name)
+	d.byPart[f.part] = f
+	d.placeLocked(f)
 }
 
 // counts reports whether the file's values count: all do but those of a live
@@ -83,15 +97,10 @@ func (f *file) frozen() bool { return f.part != nil && f.part.Frozen() }
 // freezeLocked reads a dead file a last time, so that it costs nothing any more
 // until it is taken up again. One that is damaged remains to be looked at.
 func (d *Dir) freezeLocked(f *file) {
-	if f.part == nil || f.frozen() || f.damage != "" {
+	if !d.freezing || f.part == nil || f.frozen() || f.damage != "" || !f.part.Freeze() {
 		return
 	}
-	info, err := os.Lstat(filepath.Join(d.opts.Path, f.base)) // before the values are read
-	if err != nil || mmapfile.ID(info) != f.id || !f.part.Freeze() {
-		return
-	}
-	f.modified = info.ModTime()
-	d.changedLocked()
+	d.placeLocked(f)
 	d.restLocked(f)
 }
 
@@ -102,21 +111,19 @@ func (d *Dir) restLocked(f *file) {
 	}
 }
 
-// thawLocked reads a frozen file again.
+// thawLocked reads a frozen file again. If it can't be opened it remains frozen.
 func (d *Dir) thawLocked(f *file) {
-	if d.reopenLocked(f) != nil {
-		return
+	opened, err := d.opts.Budget.Open(filepath.Join(d.opts.Path, f.base))
+	if err != nil {
+		if mmapfile.Exhausted(err) {
+			d.starved = err
+		}
+		return // a file that is gone is the listing's matter
 	}
-	f.part = d.index.Add(f.name)
-	d.changedLocked()
+	d.closeLocked(f)
+	f.f, f.id = opened, opened.ID()
+	d.countLocked(f)
 	d.walkLocked(f, false)
-}
-
-// modifiedLocked reports whether a frozen file is not what it was: a writer that
-// came and went leaves no other trace.
-func (d *Dir) modifiedLocked(f *file) bool {
-	info, err := os.Lstat(filepath.Join(d.opts.Path, f.base))
-	return err == nil && mmapfile.ID(info) == f.id && !info.ModTime().Equal(f.modified)
 }
 
 // probeLocked asks whether the file's writer is alive and takes a live gauge's
@@ -140,8 +147,9 @@ func (d *Dir) probeLocked(f *file) {
 	case !f.counts():
 		d.uncountLocked(f)
 		d.restLocked(f)
+		d.placeLocked(f)
 	case f.frozen():
-		if f.verdict.State == mmapfile.Alive || d.modifiedLocked(f) {
+		if f.verdict.State == mmapfile.Alive {
 			d.thawLocked(f)
 		}
 	case f.part == nil:
@@ -151,8 +159,7 @@ func (d *Dir) probeLocked(f *file) {
 				return
 			}
 		}
-		f.part = d.index.Add(f.name)
-		d.changedLocked()
+		d.countLocked(f)
 		d.walkLocked(f, false)
 	}
 }
@@ -169,7 +176,6 @@ func (d *Dir) reopenLocked(f *file) error {
 		return err
 	}
 	f.f, f.id = opened, opened.ID()
-	d.changedLocked()
 	return nil
 }
 
@@ -188,12 +194,15 @@ func (d *Dir) walkLocked(f *file, verify bool) {
 		if d.reopenLocked(f) != nil {
 			return
 		}
-		f.part = d.index.Add(f.name)
+		d.countLocked(f)
 		err = d.indexLocked(f)
 	}
-	if err != nil {
+	switch {
+	case mmapfile.Exhausted(err):
+		d.starved = err
+	case err != nil:
 		d.damagedLocked(f, err)
-	} else {
+	default:
 		f.damage = ""
 	}
 }
@@ -208,7 +217,7 @@ func (d *Dir) indexLocked(f *file) error {
 		}
 		return err
 	})
-	if f.f.Walked() > had && !f.growing {
+	if d.running && f.f.Walked() > had && !f.growing {
 		f.growing = true
 		d.growing = append(d.growing, f)
 	}
@@ -265,20 +274,23 @@ func (d *Dir) damagedLocked(f *file, err error) {
 	d.log.Warn("value file can't be read, or not to its end; what stands before the damage is served", "file", f.base, "err", err)
 }
 
-// faultedLocked takes care of a file that lost pages while it was merged.
-func (d *Dir) faultedLocked(p *merge.Part) {
-	for _, f := range d.files {
-		if f.part == p {
-			d.damagedLocked(f, mmapfile.ErrFault)
-			d.resizeLocked(f)
-			return
-		}
+// faultedLocked takes care of a file that could not be merged to its end.
+func (d *Dir) faultedLocked(fault merge.Fault) {
+	if mmapfile.Exhausted(fault.Err) {
+		d.starved = fault.Err
+		return
+	}
+	if f := d.byPart[fault.Part]; f != nil {
+		d.damagedLocked(f, mmapfile.ErrFault)
+		d.resizeLocked(f)
 	}
 }
 
 // resizeLocked maps a file as it is now.
 func (d *Dir) resizeLocked(f *file) {
-	if err := f.f.Resize(); err != nil {
+	if err := f.f.Resize(); mmapfile.Exhausted(err) {
+		d.starved = err
+	} else if err != nil {
 		d.damagedLocked(f, err)
 	}
 	if f.part != nil {

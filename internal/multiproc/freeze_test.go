@@ -19,6 +19,7 @@ import (
 func TestFreeze(t *testing.T) {
 	dir := t.TempDir()
 	d, _ := open(t, dir, mmapfile.ProbeAuto)
+	d.freeze(true) // as Run does
 	w, off := write(t, dir, "counter_1.db", "c_total", 5)
 	other, otherOff := write(t, dir, "counter_2.db", "c_total", 7)
 	recent, _ := write(t, dir, "gauge_mostrecent_1.db", "g", 3)
@@ -53,8 +54,7 @@ func TestFreeze(t *testing.T) {
 	want(t, "deleted", values(t, d), "c_total", 8, "g", 3)
 }
 
-// TestFreezeAtStart: the dead that are there at the start are frozen at once, and
-// one that is written to by somebody who comes and goes is read again.
+// TestFreezeAtStart: the dead that are there at the start are frozen at once.
 func TestFreezeAtStart(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 20 {
@@ -62,25 +62,35 @@ func TestFreezeAtStart(t *testing.T) {
 		w.Close()
 	}
 	d, _ := open(t, dir, mmapfile.ProbeAuto)
+	d.freeze(true)
 	want(t, "at first", values(t, d), "c_total", 20)
 	if s := d.Stats(); s.Frozen != 20 || s.Mapped != 0 || s.Bytes != 0 {
 		t.Errorf("%d frozen, %d mapped, %d bytes", s.Frozen, s.Mapped, s.Bytes)
 	}
-	path := filepath.Join(dir, "counter_3.db")
-	if err := os.WriteFile(path, whole(t), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	later := time.Now().Add(time.Minute) // whatever the grain of the clock
-	if err := os.Chtimes(path, later, later); err != nil {
-		t.Fatal(err)
-	}
+	// Without anybody who tells of writers that come and go nothing stays frozen.
+	d.freeze(false)
 	d.Sync(true)
-	want(t, "written", values(t, d), "c_total", 19, "a_total", 3, "b_total", 4)
+	if s := d.Stats(); s.Frozen != 0 || s.Mapped != 20 {
+		t.Errorf("%d frozen, %d mapped", s.Frozen, s.Mapped)
+	}
+	want(t, "thawed", values(t, d), "c_total", 20)
 }
 
-// TestTaken: Run notices of itself that a frozen file is taken up.
+// TestTaken: Run notices of itself that a frozen file is taken up, on filesystems
+// whose times tell it (of the temporary directory, mostly) and on those where they
+// do not (tmpfs).
 func TestTaken(t *testing.T) {
-	dir := t.TempDir()
+	shm, err := os.MkdirTemp("/dev/shm", "promagg-test-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(shm) })
+	for _, dir := range []string{t.TempDir(), shm} {
+		testTaken(t, dir)
+	}
+}
+
+func testTaken(t *testing.T, dir string) {
 	w, off := write(t, dir, "counter_1.db", "c_total", 5)
 	w.Close()
 	d := Open(Options{Path: dir, Rescan: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
@@ -109,6 +119,22 @@ func TestTaken(t *testing.T) {
 	w.Close()
 	frozen(1)
 	want(t, "dead again", values(t, d), "c_total", 6)
+	// One that comes and goes before anybody looks.
+	for i := range 20 {
+		w, err := mmapfile.Create(filepath.Join(dir, "counter_1.db"), mmapfile.ValueTimestamp, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Set(off, float64(7+i))
+		w.Close()
+		testpeer.WaitFor(t, "what it wrote", 10*time.Second, func() error {
+			if got := values(t, d)["c_total"]; got != float64(7+i) {
+				return fmt.Errorf("got %v, want %v", got, 7+i)
+			}
+			return nil
+		})
+	}
+	frozen(1)
 }
 
 // TestFewMappings: files past the budget are read, to the same effect, and mapped
@@ -123,6 +149,7 @@ func TestFewMappings(t *testing.T) {
 			dir := t.TempDir()
 			d := Open(Options{Path: dir, Rescan: time.Hour, Budget: budget})
 			defer d.Close()
+			d.freeze(true)
 			var writers []*mmapfile.Writer
 			var offs []uint32
 			for i := range 10 {
@@ -173,6 +200,7 @@ func TestFewMappings(t *testing.T) {
 func TestTend(t *testing.T) {
 	dir := t.TempDir()
 	d, _ := open(t, dir, mmapfile.ProbeAuto)
+	d.freeze(true)
 	var writers []*mmapfile.Writer
 	for i := range 7 {
 		w, _ := write(t, dir, fmt.Sprintf("counter_%d.db", i), "c_total", 1)
@@ -182,7 +210,7 @@ func TestTend(t *testing.T) {
 	for _, w := range writers {
 		w.Close()
 	}
-	for range 3 * 4 {
+	for range 4 * 4 {
 		d.tend(4)
 	}
 	if s := d.Stats(); s.Frozen != 7 {

@@ -3,11 +3,9 @@ package multiproc
 import (
 	"errors"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/promagg/promagg/internal/merge"
@@ -37,12 +35,13 @@ func (d *Dir) syncLocked(full bool) {
 		return
 	}
 	if full {
-		for _, f := range d.orderLocked() {
+		for _, f := range slices.Clone(d.order) {
 			d.tendLocked(f)
 		}
 		return
 	}
-	for _, f := range d.activeLocked() {
+	for i := len(d.active) - 1; i >= 0; i-- { // it loses elements as it goes
+		f := d.active[i]
 		switch {
 		case f.f == nil:
 			d.retryLocked(f)
@@ -91,48 +90,72 @@ func (d *Dir) lookLocked(anyway bool) bool {
 
 // newsLocked indexes what files that are read have new.
 func (d *Dir) newsLocked() {
-	active := d.activeLocked()
-	for next := 0; next < len(active); next++ {
+	for next := len(d.active) - 1; next >= 0; next-- {
 		news := false
 		// One guard for as many files as have none: it is more than the look.
 		fault := mmapfile.Guard(func() {
-			for ; next < len(active); next++ {
-				if f := active[next]; f.part != nil && f.f != nil && (f.damage != "" || f.f.News()) {
+			for ; next >= 0; next-- {
+				if f := d.active[next]; f.part != nil && f.f != nil && (f.damage != "" || f.f.News()) {
 					news = true
 					return
 				}
 			}
 		})
 		if news || fault != nil {
-			d.walkLocked(active[next], false)
+			d.walkLocked(d.active[next], false)
 		}
 	}
 }
 
-// orderLocked returns all files, by name.
-func (d *Dir) orderLocked() []*file {
-	if d.order == nil {
-		d.order = slices.SortedFunc(maps.Values(d.files), func(a, b *file) int { return strings.Compare(a.base, b.base) })
-		d.tended = min(d.tended, len(d.order))
+// placeLocked keeps a file in the lists in which it belongs.
+func (d *Dir) placeLocked(f *file) {
+	place(&d.order, f, &f.inOrder, d.files[f.base] == f)
+	// The dead are left to Run, if there is one: frozen, or with live gauges, which
+	// do not count.
+	idle := f.frozen() || d.running && f.f != nil && f.part == nil && f.verdict.State == mmapfile.Dead
+	place(&d.active, f, &f.inActive, d.files[f.base] == f && !idle)
+	d.idle.add(f.idle, -1)
+	if f.idle = (idleStats{}); idle && d.files[f.base] == f {
+		f.idle.files = 1
+		if f.frozen() {
+			f.idle.frozen, f.idle.entries = 1, f.part.Entries()
+		}
 	}
-	return d.order
+	d.idle.add(f.idle, 1)
 }
 
-// activeLocked returns the files that are not frozen.
-func (d *Dir) activeLocked() []*file {
-	if d.active == nil {
-		d.active = make([]*file, 0, len(d.files))
-		for _, f := range d.orderLocked() {
-			if !f.frozen() {
-				d.active = append(d.active, f)
+// idleStats is what the files that are not active add to the statistics, which is
+// kept so that nobody has to count them.
+type idleStats struct{ files, frozen, entries int }
+
+func (s *idleStats) add(o idleStats, times int) {
+	s.files += times * o.files
+	s.frozen += times * o.frozen
+	s.entries += times * o.entries
+}
+
+// place puts a file into a list, or takes it out. at is its place there, from 1 on.
+func place(list *[]*file, f *file, at *int, in bool) {
+	switch {
+	case in && *at == 0:
+		*list = append(*list, f)
+		*at = len(*list)
+	case !in && *at > 0:
+		i, last := *at-1, len(*list)-1
+		moved := (*list)[last]
+		(*list)[i] = moved
+		(*list)[last] = nil
+		*list = (*list)[:last]
+		if moved != f {
+			if at == &f.inOrder {
+				moved.inOrder = i + 1
+			} else {
+				moved.inActive = i + 1
 			}
 		}
+		*at = 0
 	}
-	return d.active
 }
-
-// changedLocked notes that files came, went, froze or thawed.
-func (d *Dir) changedLocked() { d.active, d.order = nil, nil }
 
 // tendLocked looks at everything about a file, which needs to be done now and then.
 func (d *Dir) tendLocked(f *file) {
@@ -141,6 +164,10 @@ func (d *Dir) tendLocked(f *file) {
 	}
 	if f.f == nil {
 		d.retryLocked(f)
+		return
+	}
+	if f.frozen() && !d.freezing {
+		d.thawLocked(f) // nobody would tell us of a writer that comes and goes
 		return
 	}
 	d.probeLocked(f)
@@ -158,30 +185,28 @@ func (d *Dir) tendLocked(f *file) {
 // its turn once in as many calls. A file that is read at every snapshot has nothing
 // urgent to tell but its writer's death: it is looked at every third time.
 func (d *Dir) tend(share int) {
-	const batch = 256 // so many at a time, for snapshots that wait
-	left := -1
-	for left != 0 {
+	const most = time.Millisecond // at a time, for snapshots that wait
+	for left := -1; left != 0; {
 		d.mu.Lock()
-		order := d.orderLocked()
 		if left < 0 {
-			left = (len(order) + share - 1) / share
+			left = (len(d.order) + share - 1) / share
 		}
-		if d.tended >= len(order) {
-			d.tended = 0
-			d.turn++
-		}
-		to := min(len(order), d.tended+min(left, batch))
-		if d.closed || to == d.tended {
-			left = 0
-			to = d.tended
-		}
-		for i := d.tended; i < to; i++ {
-			if f := order[i]; (i+d.turn)%3 == 0 || f.part == nil || f.frozen() || f.damage != "" {
+		for begun := time.Now(); left > 0 && time.Since(begun) < most; left-- {
+			if d.tended >= len(d.order) {
+				d.tended = 0
+				d.turn++
+			}
+			if d.closed || len(d.order) == 0 {
+				left = 0
+				break
+			}
+			f := d.order[d.tended]
+			d.tended++
+			if d.turn-f.turn >= 3 || f.part == nil || f.frozen() || f.damage != "" {
+				f.turn = d.turn
 				d.tendLocked(f)
 			}
 		}
-		left -= to - d.tended
-		d.tended = to
 		d.mu.Unlock()
 	}
 }
@@ -192,7 +217,6 @@ func (d *Dir) retryLocked(f *file) {
 	info, err := os.Lstat(filepath.Join(d.opts.Path, f.base))
 	if err == nil {
 		err = d.openLocked(f, info)
-		d.changedLocked()
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		d.failedLocked(err)
@@ -224,11 +248,10 @@ func (d *Dir) failedLocked(err error) {
 }
 
 func (d *Dir) dropAllLocked() {
-	for _, f := range d.files {
+	for base, f := range d.files {
+		delete(d.files, base)
 		d.closeLocked(f)
 	}
-	clear(d.files)
-	d.changedLocked()
 }
 
 // scanLocked lists the directory and opens what is new. It reports false where
@@ -248,9 +271,8 @@ func (d *Dir) scanLocked() bool {
 	}
 	for base, f := range d.files {
 		if f.scan != d.stats.Scans {
-			d.closeLocked(f)
 			delete(d.files, base)
-			d.changedLocked()
+			d.closeLocked(f)
 		}
 	}
 	d.failure = nil
@@ -266,7 +288,7 @@ func (d *Dir) listedLocked(base string, ino uint64) error {
 		return nil
 	}
 	f := d.files[base]
-	if f != nil && f.f != nil && f.id.HasInode(ino) {
+	if f != nil && f.f != nil && f.id.HasInode(ino) && f.f.Held() {
 		f.scan = d.stats.Scans
 		return nil
 	}
@@ -280,22 +302,32 @@ func (d *Dir) listedLocked(base string, ino uint64) error {
 	if f == nil || f.f == nil || f.id != mmapfile.ID(info) {
 		fresh := &file{base: base, name: name}
 		if f != nil {
+			delete(d.files, base)
 			d.closeLocked(f)
 			if f.id == mmapfile.ID(info) {
 				fresh.damage, fresh.logged = f.damage, f.logged // so that the same is not logged again
 			}
 		}
 		f = fresh
-		d.changedLocked()
+		d.files[base] = f
 		if err := d.openLocked(f, info); errors.Is(err, fs.ErrNotExist) {
 			delete(d.files, base)
+			d.placeLocked(f)
 			return nil
 		} else if err != nil {
+			delete(d.files, base)
+			d.closeLocked(f)
 			return err
+		}
+	} else if changed := mmapfile.Changed(info); !changed.Equal(f.changed) {
+		// It is not held open: the inode may be a new file's by now.
+		if f.changed = changed; f.frozen() {
+			d.thawLocked(f)
+		} else if f.part != nil {
+			d.walkLocked(f, true)
 		}
 	}
 	f.scan = d.stats.Scans
-	d.files[base] = f
 	return nil
 }
 
@@ -308,7 +340,8 @@ func (d *Dir) statsLocked() Stats {
 	for _, r := range merge.Reasons() {
 		s.Dropped[r] = d.index.Dropped(r)
 	}
-	for _, f := range d.files {
+	s.Dead, s.Frozen, s.Entries = d.idle.files, d.idle.frozen, d.idle.entries
+	for _, f := range d.active {
 		if f.damage != "" {
 			s.Corrupt++
 		}
@@ -317,8 +350,6 @@ func (d *Dir) statsLocked() Stats {
 		}
 		s.Bytes += int64(len(f.f.Bytes()))
 		switch {
-		case f.frozen():
-			s.Frozen++
 		case f.part == nil:
 		case f.f.Mapped():
 			s.Mapped++

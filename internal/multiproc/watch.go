@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -21,6 +22,8 @@ const settle = 20 * time.Millisecond
 // all there is where the kernel can't tell. A snapshot does not rely on it.
 func (d *Dir) Run(ctx context.Context) {
 	w := &watch{d: d}
+	d.run(true)
+	defer d.run(false)
 	defer w.close()
 	tend := time.NewTicker(d.opts.Rescan / rounds)
 	defer tend.Stop()
@@ -45,20 +48,29 @@ func (d *Dir) Run(ctx context.Context) {
 			d.tend(rounds)
 		case <-grow.C:
 			d.grow()
+		case c, ok := <-w.closings:
+			if ok {
+				d.released(c)
+			} else {
+				w.unfreeze()
+			}
 		case <-rescan.C:
 			d.look(w.w == nil)
 			w.follow()
 		case <-burst.C:
 			armed = false
-			d.Sync(full)
-			full = false
+			d.look(full)
 			w.follow()
+			if full {
+				full = false
+				d.tend(1)
+			}
+			d.Sync(false)
 		case e, ok := <-w.events():
 			if !ok || w.lost(e) {
 				w.close() // the next follow watches what has the name then
 			}
 			if w.w == nil || w.matters(e) {
-				d.touched(filepath.Base(e.Name))
 				arm()
 			}
 		case err := <-w.errors():
@@ -90,21 +102,56 @@ func (d *Dir) look(anyway bool) {
 	}
 }
 
-// touched probes a frozen file that something was done to: a new writer has
-// perhaps taken it up.
-func (d *Dir) touched(base string) {
+// run notes that Run is there, or no longer: then nobody looks after files that
+// snapshots leave alone.
+func (d *Dir) run(yes bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if f := d.files[base]; f != nil && f.frozen() {
-		d.probeLocked(f)
+	d.running = yes
+	for _, f := range slices.Clone(d.order) {
+		d.placeLocked(f)
+	}
+}
+
+// closing are files that somebody has let go of; lost means any.
+type closing struct {
+	names []string
+	lost  bool
+}
+
+// released looks at files that somebody has let go of. A writer may have come and
+// gone, so one that is frozen is read again; and one that is not is perhaps dead.
+func (d *Dir) released(c closing) {
+	if c.lost {
+		d.mu.Lock()
+		d.freezing = false // all that are frozen thaw at their next turn
+		d.mu.Unlock()
+		d.tend(1)
+		d.mu.Lock()
+		d.freezing = true
+		d.mu.Unlock()
+		return
+	}
+	for _, base := range c.names {
+		d.mu.Lock()
+		if f := d.files[base]; f != nil && !d.closed {
+			if f.frozen() {
+				d.thawLocked(f)
+			}
+			d.tendLocked(f)
+		}
+		d.mu.Unlock()
 	}
 }
 
 // watch is the kernel's watch on a directory. One goroutine owns it.
 type watch struct {
-	d  *Dir
-	w  *fsnotify.Watcher // nil without a watch
-	id mmapfile.FileID   // of the directory that is watched
+	d *Dir
+	w *fsnotify.Watcher  // nil without a watch
+	c *mmapfile.Closings // nil without
+	// closings passes on what c has, until that ends.
+	closings chan closing
+	id       mmapfile.FileID // of the directory that is watched
 	// failure is what was logged of a watch that can't be had.
 	failure string
 }
@@ -164,8 +211,55 @@ func (w *watch) follow() {
 	w.id = mmapfile.ID(info)
 	w.failure = ""
 	w.d.watching(true)
+	w.followClosings()
 	// A file that came before the watch was there has no event.
 	w.d.Sync(false)
+}
+
+// followClosings lets files be frozen if the kernel tells of those who let go of
+// them.
+func (w *watch) followClosings() {
+	c, err := mmapfile.WatchClosings(w.d.opts.Path)
+	if err != nil {
+		if !errors.Is(err, os.ErrNotExist) {
+			w.d.log.Info("files of dead writers are read at every scrape: the kernel can't tell who lets go of them", "err", err)
+		}
+		return
+	}
+	w.c, w.closings = c, make(chan closing)
+	go func(to chan<- closing) {
+		defer close(to)
+		for {
+			names, lost, err := c.Next()
+			if err != nil {
+				return
+			}
+			to <- closing{names, lost}
+		}
+	}(w.closings)
+	w.d.freeze(true)
+	w.d.tend(1)
+}
+
+// unfreeze ends what followClosings has begun.
+func (w *watch) unfreeze() {
+	if w.c == nil {
+		return
+	}
+	if err := w.c.Close(); err != nil {
+		w.d.log.Debug("closing the watch failed", "err", err)
+	}
+	for range w.closings { // until its goroutine is gone
+	}
+	w.c, w.closings = nil, nil
+	w.d.freeze(false)
+}
+
+// freeze allows files to be frozen, or has those that are thaw at their next turn.
+func (d *Dir) freeze(yes bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.freezing = yes
 }
 
 // fail goes on without a watch until the next rescan.
@@ -182,6 +276,7 @@ func (w *watch) fail(err error) {
 }
 
 func (w *watch) close() {
+	w.unfreeze()
 	if w.w == nil {
 		return
 	}
