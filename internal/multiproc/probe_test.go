@@ -1,10 +1,8 @@
 package multiproc
 
 import (
-	"bufio"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,56 +11,18 @@ import (
 	"github.com/promagg/promagg/internal/testpeer"
 )
 
-// python starts a process of the Python client and returns its PID and what ends
-// it.
-func python(t *testing.T, dir string) (pid int, end func()) {
-	t.Helper()
-	testpeer.Require(t, testpeer.Python)
-	const script = `
-import os, sys
+// gauge is what a Python process does that has a live gauge.
+const gauge = `
 from prometheus_client import Gauge
 Gauge("g", "G.", multiprocess_mode="livesum").set(5)
-print(os.getpid(), flush=True)
-sys.stdin.read()
 `
-	cmd := exec.Command(testpeer.Python.Path(), "-c", script)
-	cmd.Env = append(os.Environ(), "PROMETHEUS_MULTIPROC_DIR="+dir)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := false
-	end = func() {
-		if ended {
-			return
-		}
-		ended = true
-		in.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Error(err)
-		}
-	}
-	t.Cleanup(end)
-	if _, err := fmt.Fscan(bufio.NewReader(out), &pid); err != nil {
-		t.Fatal(err)
-	}
-	return pid, end
-}
 
 // TestProbePID: a process of that PID which has the file mapped is its writer, and
 // no other.
 func TestProbePID(t *testing.T) {
 	dir := t.TempDir()
 	d, _ := open(t, dir, mmapfile.ProbePID)
-	pid, end := python(t, dir)
+	pid, end := testpeer.PythonWriter(t, dir, gauge)
 	// A process that has got a dead one's PID: this one.
 	write(t, dir, fmt.Sprintf("gauge_livesum_%d.db", os.Getppid()), "other", 3)
 	mine, _ := write(t, dir, fmt.Sprintf("gauge_livesum_%d.db", os.Getpid()), "mine", 4)
@@ -83,7 +43,7 @@ func TestProbePID(t *testing.T) {
 func TestProbeFlock(t *testing.T) {
 	dir := t.TempDir()
 	d, _ := open(t, dir, mmapfile.ProbeFlock)
-	python(t, dir)
+	testpeer.PythonWriter(t, dir, gauge)
 	claimed, err := mmapfile.Claim(filepath.Join(dir, "gauge_livesum_1.db"), mmapfile.ValueTimestamp, 0, func([]byte, uint32) {})
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -146,34 +145,13 @@ func TestFilesDeleted(t *testing.T) {
 // TestPythonLives: a process of the Python client, which takes no lock, keeps its
 // files although we go by the same id.
 func TestPythonLives(t *testing.T) {
-	testpeer.Require(t, testpeer.Python)
 	dir := t.TempDir()
-	const script = `
-import os, sys
+	pid, end := testpeer.PythonWriter(t, dir, `
 from prometheus_client import Counter, Gauge
 Counter("c", "C.").inc(50)
 Gauge("g", "G.", multiprocess_mode="livesum").set(5)
-print(os.getpid(), flush=True)
-sys.stdin.read()
-`
-	cmd := exec.Command(testpeer.Python.Path(), "-c", script)
-	cmd.Env = append(os.Environ(), "PROMETHEUS_MULTIPROC_DIR="+dir)
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var id string
-	if _, err := fmt.Fscan(out, &id); err != nil {
-		t.Fatal(err)
-	}
+`)
+	id := fmt.Sprint(pid)
 	count := func() {
 		r := NewRegistry(Options{Dir: dir, ProcessID: id, ValueOnly: true})
 		defer r.Close()
@@ -184,10 +162,7 @@ sys.stdin.read()
 		wantMerged(t, "beside a live Python process", dir, map[string]float64{"c_total": 54, "g": 7})
 	}
 	count()
-	stdin.Close()
-	if err := cmd.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	end()
 	// It has gone: this time its file is ours.
 	r := NewRegistry(Options{Dir: dir, ProcessID: id, ValueOnly: true})
 	defer r.Close()
