@@ -67,11 +67,12 @@ direction() {
     internal/mmapfile | internal/mmapfile/*) allowed='' ;;
     internal/merge | internal/merge/*) allowed='internal/mmapfile' ;;
     internal/expose | internal/expose/*) allowed='internal/merge' ;;
-    internal/multiproc | internal/multiproc/*) allowed='internal/merge internal/mmapfile' ;;
+    internal/fold | internal/fold/*) allowed='internal/mmapfile' ;;
+    internal/multiproc | internal/multiproc/*) allowed='internal/fold internal/merge internal/mmapfile' ;;
     internal/demo | internal/demo/*) allowed='internal/mmapfile pkg/client' ;;
     # What a worker links must not grow: not even by the packages below it.
     pkg/client) allowed='internal/mmapfile' own='' ;;
-    pkg/client/web | pkg/client/web/*) allowed='internal/expose internal/merge internal/mmapfile internal/multiproc pkg/client' own=$from ;;
+    pkg/client/web | pkg/client/web/*) allowed='internal/expose internal/fold internal/merge internal/mmapfile internal/multiproc pkg/client' own=$from ;;
     pkg/client/*) allowed='internal/mmapfile pkg/client' own=$from ;;
     # What users copy: they can't import internal packages.
     examples/*) allowed='pkg/client internal/mmapfile' own=$from ;;

@@ -15,6 +15,7 @@ import (
 
 	"github.com/promagg/promagg/internal/demo"
 	"github.com/promagg/promagg/internal/mmapfile"
+	"github.com/promagg/promagg/internal/multiproc"
 )
 
 // demoWorker is the hidden command that runs one worker of the demonstration.
@@ -48,7 +49,9 @@ directory; nothing is left when it ends.`,
 			return demo.Run(ctx, demo.Options{
 				Worker: []string{program, demoWorker},
 				Serve: func(ctx context.Context, l net.Listener, dir string) error {
-					return f.serve(ctx, l, dir, log)
+					// Often enough for somebody who looks on.
+					folding := multiproc.Folding{Interval: 5 * time.Second, Retention: multiproc.Forever}
+					return f.serve(ctx, l, multiproc.Options{Path: dir, Logger: log, Fold: folding})
 				},
 				For: duration,
 				Out: cmd.OutOrStdout(),

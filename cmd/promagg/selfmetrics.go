@@ -15,6 +15,8 @@ type collector struct {
 
 	files, frozen, read, corrupt, bytes, entries, series, conflicts, invalid *prometheus.Desc
 	dropped, damages, scans, watching                                        *prometheus.Desc
+	archives, archiveBytes, folding, folds, foldFailures, foldTook           *prometheus.Desc
+	folded, expired, written                                                 *prometheus.Desc
 }
 
 func newCollector(dir *multiproc.Dir) *collector {
@@ -37,15 +39,33 @@ func newCollector(dir *multiproc.Dir) *collector {
 		damages:   desc("damages_total", "Times that a value file was found damaged."),
 		scans:     desc("directory_scans_total", "Times that the whole directory was listed."),
 		watching:  desc("watching", "Whether the kernel tells of new files (1); otherwise rescans find them (0)."),
+		archives:  desc("archives", "Archives in the directory, in which the values of dead writers' files are added up."),
+
+		archiveBytes: desc("archive_bytes", "Size of the archives."),
+		folding:      desc("folding", "Whether this process folds dead writers' files (1), or only serves them (0)."),
+		folds:        desc("folds_total", "Archives that were written."),
+		foldFailures: desc("fold_failures_total", "Rounds of folding that did not come to their end."),
+		foldTook:     desc("fold_duration_seconds_total", "Time that folding took."),
+		folded:       desc("folded_files_total", "Value files of dead writers that were added to an archive and deleted."),
+		expired:      desc("expired_files_total", "Value files of dead writers that were deleted because they count for nothing: live gauges, and gauges past their retention."),
+		written:      desc("archive_written_bytes_total", "Size of all archives that were written."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	c.Collector.Describe(ch)
-	for _, d := range []*prometheus.Desc{c.files, c.frozen, c.read, c.corrupt, c.bytes, c.entries, c.series, c.conflicts, c.invalid, c.dropped, c.damages, c.scans, c.watching} {
+	for _, d := range []*prometheus.Desc{c.files, c.frozen, c.read, c.corrupt, c.bytes, c.entries, c.series, c.conflicts, c.invalid, c.dropped, c.damages, c.scans, c.watching,
+		c.archives, c.archiveBytes, c.folding, c.folds, c.foldFailures, c.foldTook, c.folded, c.expired, c.written} {
 		ch <- d
 	}
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // Collect implements prometheus.Collector.
@@ -75,9 +95,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(c.damages, s.Damages)
 	counter(c.scans, s.Scans)
-	watching := 0.0
-	if s.Watching {
-		watching = 1
-	}
-	gauge(c.watching, watching)
+	gauge(c.watching, oneIf(s.Watching))
+	gauge(c.archives, float64(s.Archives))
+	gauge(c.archiveBytes, float64(s.ArchiveBytes))
+	gauge(c.folding, oneIf(s.Fold.Active))
+	counter(c.folds, s.Fold.Folds)
+	counter(c.foldFailures, s.Fold.Failed)
+	ch <- prometheus.MustNewConstMetric(c.foldTook, prometheus.CounterValue, s.Fold.Took.Seconds())
+	counter(c.folded, s.Fold.Folded)
+	counter(c.expired, s.Fold.Expired)
+	counter(c.written, s.Fold.Written)
 }

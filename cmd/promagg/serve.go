@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -24,6 +25,8 @@ import (
 type serveFlags struct {
 	dir        string
 	probe      probeFlag
+	fold       foldFlags
+	start      startFlag
 	address    string
 	path       string
 	noOwn      bool
@@ -33,7 +36,7 @@ type serveFlags struct {
 }
 
 func newServe() *cobra.Command {
-	f := serveFlags{shutdownIn: 30 * time.Second}
+	f := serveFlags{shutdownIn: 30 * time.Second, start: adopt}
 	f.level.Level, f.format.Format = promslog.NewLevel(), promslog.NewFormat()
 	if err := f.format.Set("logfmt"); err != nil {
 		panic(err) // it is one of the two that there are
@@ -42,14 +45,19 @@ func newServe() *cobra.Command {
 		Use:   "serve",
 		Short: "Watch a directory and serve its merged metrics",
 		Long: `serve watches the multiprocess directory and answers each scrape with the merged
-metrics of all workers. The directory need not exist yet. SIGTERM and SIGINT let
-running scrapes finish.`,
+metrics of all workers. The directory need not exist yet. The files of workers that
+have ended are folded: added up in one archive per type, and deleted. SIGTERM and
+SIGINT let running scrapes finish.`,
 		Example: `  promagg serve --dir /run/myapp/metrics
   PROMETHEUS_MULTIPROC_DIR=/run/myapp/metrics promagg serve --web.listen-address 127.0.0.1:9917`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !telemetryPath.MatchString(f.path) || path.Clean(f.path) != f.path {
 				return usageError{fmt.Errorf("--web.telemetry-path: want a path such as /metrics, got %q", f.path)}
+			}
+			folding, err := f.fold.options()
+			if err != nil {
+				return err
 			}
 			dir, err := directory(f.dir)
 			if err == nil {
@@ -63,11 +71,19 @@ running scrapes finish.`,
 			if err != nil {
 				return fmt.Errorf("%w: choose another address with --web.listen-address", err)
 			}
-			return f.serve(cmd.Context(), l, dir, log)
+			if f.start == cleanUp {
+				if err := cleanAtStart(dir, log); err != nil {
+					return errors.Join(err, l.Close())
+				}
+			}
+			options := multiproc.Options{Path: dir, Liveness: f.probe.Probe, Logger: log, Fold: folding}
+			return f.serve(cmd.Context(), l, options)
 		},
 	}
 	addDirFlag(cmd, &f.dir)
 	addLivenessFlag(cmd, &f.probe)
+	cmd.Flags().Var(&f.start, "on-start", "what to do with value files that are there: adopt them, or clean the directory as promagg clean does")
+	addFoldFlags(cmd, &f.fold)
 	cmd.Flags().StringVar(&f.address, "web.listen-address", ":9917", "address to listen on")
 	cmd.Flags().StringVar(&f.path, "web.telemetry-path", "/metrics", "path under which the merged metrics are served")
 	cmd.Flags().BoolVar(&f.noOwn, "web.disable-exporter-metrics", false, "leave out the metrics of promagg itself (promagg_*)")
@@ -80,9 +96,25 @@ running scrapes finish.`,
 // to escape, not the landing page, not under /-/.
 var telemetryPath = regexp.MustCompile(`^(/[A-Za-z0-9_.~][A-Za-z0-9_.~-]*)+$`)
 
+// cleanAtStart removes the value files of an application that is down.
+func cleanAtStart(dir string, log *slog.Logger) error {
+	removed, err := multiproc.Clean(dir, false, false)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, multiproc.ErrWriters):
+		return fmt.Errorf("--on-start=clean: nothing removed from %s: %w; stop the application first, or start with --on-start=adopt", dir, err)
+	case err != nil:
+		return fmt.Errorf("--on-start=clean: %w", err)
+	}
+	log.Info("the directory was cleaned", "dir", dir, "files", len(removed))
+	return nil
+}
+
 // serve looks at the directory and serves on l, which it closes, until ctx ends.
-func (f *serveFlags) serve(ctx context.Context, l net.Listener, dirPath string, log *slog.Logger) error {
-	dir := multiproc.Open(multiproc.Options{Path: dirPath, Liveness: f.probe.Probe, Logger: log})
+func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multiproc.Options) error {
+	log := options.Logger
+	dir := multiproc.Open(options)
 	defer dir.Close()
 	server := &http.Server{
 		Handler:           f.handler(dir),
@@ -100,7 +132,7 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, dirPath string, 
 	defer background.Wait()
 	defer stopWatching()
 
-	log.Info("listening", "address", l.Addr().String(), "path", f.path, "dir", dirPath)
+	log.Info("listening", "address", l.Addr().String(), "path", f.path, "dir", options.Path)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	select {

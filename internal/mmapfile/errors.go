@@ -28,6 +28,12 @@ var (
 	ErrTaken = errors.New("file belongs to another process")
 	// ErrLayout is returned when a file to be continued has the other layout.
 	ErrLayout = errors.New("file has another layout")
+	// ErrTrailer is returned for a file that has an archive's name and no sound
+	// trailer.
+	ErrTrailer = errors.New("bad trailer of an archive")
+	// ErrBusy is returned when another process holds the lock of a directory for
+	// longer than a listing of it takes.
+	ErrBusy = errors.New("directory is locked by another process")
 )
 
 // CorruptError says where in a file the damage begins: all before Offset was

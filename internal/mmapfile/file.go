@@ -193,6 +193,23 @@ func (f *File) Read(scratch *[]byte) (Bytes, error) {
 	return content, err
 }
 
+// Whole reads all of the file, what stands behind used included.
+func (f *File) Whole() (content []byte, err error) {
+	err = f.with(func(file *os.File) error {
+		info, err := file.Stat()
+		if err != nil {
+			return err
+		}
+		content = make([]byte, min(info.Size(), 2*maxFileSize))
+		n, err := file.ReadAt(content, 0)
+		if content = content[:n]; errors.Is(err, io.EOF) {
+			return nil // it has become shorter, which its trailer will tell
+		}
+		return err
+	})
+	return content, err
+}
+
 // usedIn reads a file's used count.
 func usedIn(file *os.File) (int64, error) {
 	var header [headerSize]byte
@@ -232,6 +249,9 @@ func (f *File) Close() error {
 	}
 	return err
 }
+
+// Moved tells that the file has another name from now on.
+func (f *File) Moved(path string) { f.path = path }
 
 // ID tells this file from another of the same name.
 func (f *File) ID() FileID { return f.id }

@@ -126,10 +126,12 @@ func (n Name) String() string {
 	return n.Type.String() + "_" + n.ID + nameSuffix
 }
 
-// Writer returns the identity of the process that owns the file. The Ruby
+// Writer returns the identity of the process that owns the file, or owned it before
+// it was claimed. The Ruby
 // client appends "-<slot>" to it, which is no part of the identity, but other
 // writers' ids may end so and mean it: ruby says whether the keys are Ruby's.
 func (n Name) Writer(ruby bool) string {
+	n = n.Unclaimed()
 	if !ruby {
 		return n.ID
 	}

@@ -68,6 +68,9 @@ type Verdict struct {
 	State State
 	By    Probe // the probe that told
 	Err   error // why State is Unknown; nil otherwise
+	// Proven says that a writer that is Dead can be relied on to be: what it left may
+	// be moved and deleted.
+	Proven bool
 }
 
 // Probe tells whether some process can still write the file, by any probe but
@@ -75,7 +78,7 @@ type Verdict struct {
 func (f *File) Probe(p Probe) Verdict {
 	switch p {
 	case ProbeOff:
-		return Verdict{Alive, ProbeOff, nil}
+		return Verdict{State: Alive, By: ProbeOff}
 	case ProbeFlock:
 		return f.probeFlock()
 	case ProbePID:
@@ -112,11 +115,11 @@ func (f *File) probeFlock() Verdict {
 func (f *File) verdict(by Probe, alive bool, err error) Verdict {
 	switch {
 	case err != nil:
-		return Verdict{Unknown, by, fmt.Errorf("probe %s: %w", f.path, err)}
+		return Verdict{State: Unknown, By: by, Err: fmt.Errorf("probe %s: %w", f.path, err)}
 	case alive:
-		return Verdict{Alive, by, nil}
+		return Verdict{State: Alive, By: by}
 	}
-	return Verdict{Dead, by, nil}
+	return Verdict{State: Dead, By: by, Proven: by == ProbeLease || f.ruby()}
 }
 
 // ruby reports whether the Ruby client wrote the file's first entry.

@@ -36,6 +36,9 @@ func reserve(f *os.File, size int64) error {
 	return nil
 }
 
+// moveNew is of no use without leases, which tell that a file may be moved.
+func moveNew(*os.File, string, string) error { return errors.ErrUnsupported }
+
 // maxMappings returns how many mappings the process may have: there is no limit
 // but memory.
 func maxMappings() int64 { return 1 << 30 }

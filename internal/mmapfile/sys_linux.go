@@ -44,6 +44,15 @@ func reserve(f *os.File, size int64) error {
 	return nil
 }
 
+// moveNew renames an entry of a directory, never over another one.
+func moveNew(dir *os.File, from, to string) error {
+	err := unix.Renameat2(int(dir.Fd()), from, int(dir.Fd()), to, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		return errors.ErrUnsupported // this filesystem, or kernel, can't
+	}
+	return err
+}
+
 // maxMappings returns how many mappings the process may have.
 func maxMappings() int64 {
 	text, err := os.ReadFile("/proc/sys/vm/max_map_count")

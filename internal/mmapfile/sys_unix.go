@@ -31,8 +31,15 @@ func openRead(path string) (*os.File, error) {
 
 // lock takes an exclusive lock on a file without waiting. The kernel drops it
 // with the last descriptor and mapping of this opening of the file.
-func lock(f *os.File) error {
-	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+func lock(f *os.File) error { return flock(f, true) }
+
+// flock takes an exclusive or a shared lock without waiting.
+func flock(f *os.File, exclusive bool) error {
+	how := unix.LOCK_SH
+	if exclusive {
+		how = unix.LOCK_EX
+	}
+	err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return ErrTaken
 	}
@@ -65,6 +72,9 @@ func maxDescriptors() int64 {
 	}
 	return int64(min(limit.Cur, 1<<30))
 }
+
+// ReadOnly reports whether an error says that the filesystem can't be written.
+func ReadOnly(err error) bool { return errors.Is(err, unix.EROFS) }
 
 // Exhausted reports whether an error says that the process or the machine has no
 // more descriptors, mappings or memory. That is no fault of the file.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/promagg/promagg/internal/fold"
 	"github.com/promagg/promagg/internal/mmapfile"
 )
 
@@ -17,13 +18,17 @@ import (
 // to remove is alive or can't be shown to be dead.
 var ErrWriters = errors.New("writers may be alive")
 
-// Clean removes the value files of a directory and nothing else, and returns
-// the names of those it removed, in their order. As long as a writer may be
+// Clean removes the value files of a directory and nothing else, but for what folding
+// has left of itself, and returns the names of those it removed, in their order. As long as a writer may be
 // alive it removes nothing, unless forced; dryRun only says what it would do.
 // A process that takes up a file between the look at it and its removal goes on
 // writing a file that has no name.
 func Clean(path string, dryRun, force bool) (removed []string, err error) {
-	return remove(path, dryRun, force, func(mmapfile.Name) bool { return true })
+	removed, err = remove(path, dryRun, force, func(mmapfile.Name) bool { return true })
+	if err == nil && !dryRun {
+		err = fold.Sweep(path)
+	}
+	return removed, err
 }
 
 // MarkDead is Clean for the live gauges of some writers, by their ids: what the

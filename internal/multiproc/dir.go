@@ -22,6 +22,7 @@ type Options struct {
 	Rescan   time.Duration    // how often to look without being told; default 5 s
 	Budget   *mmapfile.Budget // of descriptors and mappings; default that of the process
 	Now      func() time.Time // default time.Now
+	Fold     Folding          // what Run does with dead writers' files; default nothing
 }
 
 // Dir is a watched directory. Its methods are safe for concurrent use.
@@ -60,6 +61,11 @@ type Dir struct {
 	unprobed bool     // it was logged that probes don't work
 	invalid  []string // histograms that were named in the log as invalid
 	closed   bool
+	// included are the files that an archive says it includes, lingering those of them
+	// that are still there. regroup says that an archive has come or gone since.
+	included, lingering map[string]bool
+	regroup             bool
+	folds               FoldStats
 }
 
 // maxNamed bounds how many names the log has of what comes from the files.
@@ -85,9 +91,14 @@ type Stats struct {
 	Bytes   int64 // that are mapped
 	Entries int
 	Series  int
-	Dropped map[merge.Reason]uint64 // entries that can't be served, since the start
-	Damages uint64                  // times that a file was found damaged, since the start
-	Scans   uint64                  // times that the whole directory was listed, since the start
+	// Archives are what dead writers' files have been folded into, which Files does
+	// not count, and ArchiveBytes their size.
+	Archives     int
+	ArchiveBytes int64
+	Fold         FoldStats
+	Dropped      map[merge.Reason]uint64 // entries that can't be served, since the start
+	Damages      uint64                  // times that a file was found damaged, since the start
+	Scans        uint64                  // times that the whole directory was listed, since the start
 	// Conflicts counts the families on which writers disagreed at the last snapshot.
 	Conflicts map[merge.ConflictKind]int
 	Invalid   int  // histograms of which series were left out of the last snapshot
@@ -104,11 +115,12 @@ func Open(opts Options) *Dir {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	opts.Fold.MinFiles = max(1, opts.Fold.MinFiles)
 	return &Dir{
 		opts:  opts,
 		log:   opts.Logger.With("dir", opts.Path),
 		index: merge.New(),
-		files: make(map[string]*file), byPart: make(map[*merge.Part]*file),
+		files: make(map[string]*file), byPart: make(map[*merge.Part]*file), lingering: make(map[string]bool),
 	}
 }
 

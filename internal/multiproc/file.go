@@ -3,7 +3,6 @@ package multiproc
 import (
 	"errors"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -29,6 +28,12 @@ type file struct {
 	idle              idleStats // what it adds to that of the Dir
 	growing           bool      // among the Dir's growing
 	scan              uint64    // the scan that saw it last
+	died              time.Time // when its writer was found dead
+	// archive says that it is no writer's but holds what dead ones have left, and
+	// included which files' values are among it.
+	archive  bool
+	included []string
+	size     int64 // of an archive, in bytes
 }
 
 // openLocked opens a file that was found in the directory, or takes note of why
@@ -45,6 +50,7 @@ func (d *Dir) openLocked(f *file, info fs.FileInfo) error {
 	err := d.reopenLocked(f)
 	switch {
 	case err == nil:
+		d.recognizeLocked(f, info.Size())
 		d.placeLocked(f)
 		d.probeLocked(f)
 		if f.verdict.State == mmapfile.Dead {
@@ -66,6 +72,7 @@ func (d *Dir) closeLocked(f *file) {
 		}
 		f.f = nil
 	}
+	d.regroup = d.regroup || f.included != nil
 	d.placeLocked(f)
 }
 
@@ -97,7 +104,7 @@ func (f *file) frozen() bool { return f.part != nil && f.part.Frozen() }
 // freezeLocked reads a dead file a last time, so that it costs nothing any more
 // until it is taken up again. One that is damaged remains to be looked at.
 func (d *Dir) freezeLocked(f *file) {
-	if !d.freezing || f.part == nil || f.frozen() || f.damage != "" || !f.part.Freeze() {
+	if !d.freezing && !f.archive || f.part == nil || f.frozen() || f.damage != "" || !f.part.Freeze() {
 		return
 	}
 	d.placeLocked(f)
@@ -113,7 +120,7 @@ func (d *Dir) restLocked(f *file) {
 
 // thawLocked reads a frozen file again. If it can't be opened it remains frozen.
 func (d *Dir) thawLocked(f *file) {
-	opened, err := d.opts.Budget.Open(filepath.Join(d.opts.Path, f.base))
+	opened, err := d.opts.Budget.Open(d.pathOf(f.base))
 	if err != nil {
 		if mmapfile.Exhausted(err) {
 			d.starved = err
@@ -130,10 +137,15 @@ func (d *Dir) thawLocked(f *file) {
 // values in or out accordingly.
 func (d *Dir) probeLocked(f *file) {
 	was := f.verdict
-	f.verdict = probe(f.f, f.name, d.opts.Liveness)
+	if f.verdict = probe(f.f, f.name, d.opts.Liveness); f.archive {
+		f.verdict = mmapfile.Verdict{State: mmapfile.Dead}
+	}
 	if f.frozen() && f.verdict.State == mmapfile.Unknown {
 		f.verdict = was // what can't be asked is as it was; a deleted file is the listing's matter
 		return
+	}
+	if f.verdict.State == mmapfile.Dead && was.State != mmapfile.Dead {
+		f.died = d.opts.Now()
 	}
 	if f.verdict.State != was.State {
 		d.log.Debug("writer", "file", f.base, "state", f.verdict.State.String(), "by", f.verdict.By.String())
@@ -168,7 +180,7 @@ func (d *Dir) probeLocked(f *file) {
 // wrong with the file itself is noted.
 func (d *Dir) reopenLocked(f *file) error {
 	d.closeLocked(f)
-	opened, err := d.opts.Budget.Open(filepath.Join(d.opts.Path, f.base))
+	opened, err := d.opts.Budget.Open(d.pathOf(f.base))
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) && !mmapfile.Exhausted(err) {
 			d.damagedLocked(f, err)

@@ -22,8 +22,8 @@ type Report struct {
 	Entries int           `json:"entries"`
 	Used    int64         `json:"used_bytes"`
 	Size    int64         `json:"size_bytes"`
-	State   string        `json:"state"` // alive, dead or unknown
-	By      string        `json:"state_by"`
+	State   string        `json:"state"` // alive, dead or unknown, or archive: nobody's any more
+	By      string        `json:"state_by,omitempty"`
 	Why     string        `json:"state_error,omitempty"` // why it is unknown
 	Damage  string        `json:"damage,omitempty"`
 	List    []EntryReport `json:"list,omitempty"`
@@ -60,10 +60,14 @@ func Inspect(path string, p mmapfile.Probe, list bool) (*Report, error) {
 		return r, nil
 	}
 	defer f.Close()
-	v := probe(f, name, p)
-	r.State, r.By = v.State.String(), v.By.String()
-	if v.Err != nil {
-		r.Why = v.Err.Error()
+	if _, err := f.Included(name); err == nil && name.IsArchive() {
+		r.State, r.By = "archive", ""
+	} else {
+		v := probe(f, name, p)
+		r.State, r.By = v.State.String(), v.By.String()
+		if v.Err != nil {
+			r.Why = v.Err.Error()
+		}
 	}
 	var first mmapfile.Key
 	var values []uint32
@@ -144,6 +148,7 @@ func InspectDir(path string, probe mmapfile.Probe, list bool) (reports []*Report
 	for _, e := range entries {
 		r, err := Inspect(filepath.Join(path, e.Name()), probe, list)
 		switch {
+		case mmapfile.Own(e.Name()):
 		case errors.Is(err, ErrNotValueFile):
 			others = append(others, e.Name())
 		case err == nil:

@@ -27,20 +27,22 @@ func probePID(name mmapfile.Name, id mmapfile.FileID) mmapfile.Verdict {
 	unknown := func(err error) mmapfile.Verdict {
 		return mmapfile.Verdict{State: mmapfile.Unknown, By: mmapfile.ProbePID, Err: err}
 	}
+	// Whoever chooses this probe vouches for it.
+	dead := mmapfile.Verdict{State: mmapfile.Dead, By: mmapfile.ProbePID, Proven: true}
 	pid, err := strconv.Atoi(name.Writer(true))
 	if err != nil || pid <= 0 {
 		return unknown(fmt.Errorf("%s: the writer's id is no PID", name))
 	}
 	p, err := procfs.NewProc(pid)
 	if errors.Is(err, fs.ErrNotExist) {
-		return mmapfile.Verdict{State: mmapfile.Dead, By: mmapfile.ProbePID}
+		return dead
 	}
 	if err != nil {
 		return unknown(err)
 	}
 	stat, err := p.Stat()
 	if errors.Is(err, fs.ErrNotExist) || err == nil && (stat.State == "Z" || stat.State == "X") {
-		return mmapfile.Verdict{State: mmapfile.Dead, By: mmapfile.ProbePID}
+		return dead
 	}
 	if err != nil {
 		return unknown(err)
@@ -54,5 +56,5 @@ func probePID(name mmapfile.Name, id mmapfile.FileID) mmapfile.Verdict {
 			return mmapfile.Verdict{State: mmapfile.Alive, By: mmapfile.ProbePID}
 		}
 	}
-	return mmapfile.Verdict{State: mmapfile.Dead, By: mmapfile.ProbePID}
+	return dead
 }

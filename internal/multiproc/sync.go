@@ -166,7 +166,7 @@ func (d *Dir) tendLocked(f *file) {
 		d.retryLocked(f)
 		return
 	}
-	if f.frozen() && !d.freezing {
+	if f.frozen() && !d.freezing && !f.archive {
 		d.thawLocked(f) // nobody would tell us of a writer that comes and goes
 		return
 	}
@@ -214,7 +214,7 @@ func (d *Dir) tend(share int) {
 // retryLocked opens a file that could not be opened, in case it can be now:
 // permissions change without a trace in the directory.
 func (d *Dir) retryLocked(f *file) {
-	info, err := os.Lstat(filepath.Join(d.opts.Path, f.base))
+	info, err := d.lstat(f.base)
 	if err == nil {
 		err = d.openLocked(f, info)
 	}
@@ -252,19 +252,32 @@ func (d *Dir) dropAllLocked() {
 		delete(d.files, base)
 		d.closeLocked(f)
 	}
+	clear(d.lingering)
+	d.included, d.regroup = nil, false
 }
+
+func (d *Dir) pathOf(base string) string { return filepath.Join(d.opts.Path, base) }
+
+func (d *Dir) lstat(base string) (fs.FileInfo, error) { return os.Lstat(d.pathOf(base)) }
 
 // scanLocked lists the directory and opens what is new. It reports false where
 // the listing is not to be relied on.
 func (d *Dir) scanLocked() bool {
 	d.stats.Scans++
 	d.stats.Ignored = 0
+	clear(d.lingering)
 	dir, err := os.Open(d.opts.Path)
 	if err != nil {
 		d.failedLocked(err)
 		return false
 	}
 	defer dir.Close()
+	if !d.folds.Active {
+		// While another process folds, its files have two names, or none, for a moment.
+		if err := mmapfile.LockListing(dir); err != nil {
+			d.log.Debug("listing the directory while it may be folded", "err", err)
+		}
+	}
 	if err := mmapfile.List(dir, d.listedLocked); err != nil {
 		d.failedLocked(err)
 		return false
@@ -276,12 +289,20 @@ func (d *Dir) scanLocked() bool {
 		}
 	}
 	d.failure = nil
-	return true
+	// Of an archive that is gone the files count again which it included.
+	return !d.regroupLocked()
 }
 
 // listedLocked looks at one directory entry. An error means that it is not the
 // file's fault that it can't be looked at.
 func (d *Dir) listedLocked(base string, ino uint64) error {
+	if mmapfile.Own(base) {
+		return nil
+	}
+	if d.included[base] {
+		d.lingering[base] = true // an archive has its values
+		return nil
+	}
 	name, ok := mmapfile.ParseName(base)
 	if !ok {
 		d.stats.Ignored++
@@ -292,7 +313,7 @@ func (d *Dir) listedLocked(base string, ino uint64) error {
 		f.scan = d.stats.Scans
 		return nil
 	}
-	info, err := os.Lstat(filepath.Join(d.opts.Path, base))
+	info, err := os.Lstat(d.pathOf(base))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // gone since it was listed
 	}
@@ -341,6 +362,7 @@ func (d *Dir) statsLocked() Stats {
 		s.Dropped[r] = d.index.Dropped(r)
 	}
 	s.Dead, s.Frozen, s.Entries = d.idle.files, d.idle.frozen, d.idle.entries
+	s.Fold = d.folds
 	for _, f := range d.active {
 		if f.damage != "" {
 			s.Corrupt++
@@ -365,5 +387,6 @@ func (d *Dir) statsLocked() Stats {
 			s.Entries += f.part.Entries()
 		}
 	}
+	d.archivesLocked(&s)
 	return s
 }

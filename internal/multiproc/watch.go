@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -25,6 +26,11 @@ func (d *Dir) Run(ctx context.Context) {
 	d.run(true)
 	defer d.run(false)
 	defer w.close()
+	if d.opts.Fold.Interval > 0 {
+		var folding sync.WaitGroup
+		folding.Go(func() { d.fold(ctx) })
+		defer folding.Wait()
+	}
 	tend := time.NewTicker(d.opts.Rescan / rounds)
 	defer tend.Stop()
 	grow := time.NewTicker(growEvery)

@@ -1,0 +1,273 @@
+package fold
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/promagg/promagg/internal/mmapfile"
+)
+
+// Step is one change to a directory that is about to be made.
+type Step struct {
+	Op       string // claim, return, create, write, sync, commit, syncdir, delete
+	From, To string // names; To only where there is a new one
+}
+
+// Folder has the right to fold a directory. It is one goroutine's.
+type Folder struct {
+	path string
+	dir  *mmapfile.Directory
+	lock *mmapfile.FoldLock
+	// hook is called before each step, which is not made if it returns an error.
+	// Tests have it.
+	hook func(Step) error
+}
+
+// Open takes the right to fold a directory. It returns an error that wraps
+// [mmapfile.ErrTaken] where another process has it, and whatever the directory
+// refuses where it can't be written. hook may be nil.
+func Open(path string, hook func(Step) error) (*Folder, error) {
+	dir, err := mmapfile.OpenDirectory(path)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := dir.LockFold()
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	if hook == nil {
+		hook = func(Step) error { return nil }
+	}
+	return &Folder{path, dir, lock, hook}, nil
+}
+
+// Close gives the right up.
+func (f *Folder) Close() error { return errors.Join(f.lock.Close(), f.dir.Close()) }
+
+// Holds reports whether the right is still that to a directory.
+func (f *Folder) Holds(id mmapfile.FileID) bool { return f.dir.ID() == id && f.lock.Held() }
+
+// Locked calls do while nobody who locks the directory for listing it sees what do
+// changes.
+func (f *Folder) Locked(do func() error) error {
+	if err := f.dir.LockEntries(); err != nil {
+		return err
+	}
+	return errors.Join(do(), f.dir.UnlockEntries())
+}
+
+// maxClaims bounds how many names are tried for a claim.
+const maxClaims = 1000
+
+// Claim gives a file a name that nobody opens, and none for which taken reports
+// true. Call it, and Return, inside Locked.
+func (f *Folder) Claim(name mmapfile.Name, taken func(base string) bool) (mmapfile.Name, error) {
+	for n := 1; n <= maxClaims; n++ {
+		claim := name.Claim(n)
+		if taken(claim.String()) {
+			continue
+		}
+		err := f.move("claim", name, claim)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		return claim, err
+	}
+	return name, fmt.Errorf("%s: %d names for its claim are taken", name, maxClaims)
+}
+
+// Return gives a claimed file its name back. Where another file has it by now, that
+// is an error that wraps [fs.ErrExist].
+func (f *Folder) Return(claim mmapfile.Name) (mmapfile.Name, error) {
+	name := claim.Unclaimed()
+	return name, f.move("return", claim, name)
+}
+
+func (f *Folder) move(op string, from, to mmapfile.Name) error {
+	if err := f.hook(Step{op, from.String(), to.String()}); err != nil {
+		return err
+	}
+	return f.dir.Move(from.String(), to.String())
+}
+
+// Old is an archive that is there already.
+type Old struct {
+	ID       mmapfile.FileID // zero where there is none
+	Included []string        // what it includes
+	Size     int64           // in bytes
+}
+
+// Old adds the archive that is there to a, which must be empty.
+func (f *Folder) Old(a *Archive, budget *mmapfile.Budget) (old Old, err error) {
+	file, err := budget.Open(f.pathOf(a.name.String()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return old, nil
+	}
+	if err != nil {
+		return old, err
+	}
+	defer file.Close()
+	old.ID = file.ID()
+	whole, err := file.Whole()
+	if err == nil {
+		old.Included, err = mmapfile.ParseTrailer(a.name, whole)
+	}
+	if err == nil {
+		err = a.Add(whole)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w; move it away to begin a new one", a.name, err)
+	}
+	old.Size = int64(len(whole))
+	return old, err
+}
+
+func (f *Folder) pathOf(base string) string { return filepath.Join(f.path, base) }
+
+// Draft is an archive that has been written and does not count yet.
+type Draft struct {
+	Size    int64 // in bytes
+	name    string
+	archive mmapfile.Name
+	old     mmapfile.FileID
+}
+
+const draftSuffix = ".tmp"
+
+// draftOf returns the name that a draft of an archive has.
+func draftOf(archive mmapfile.Name) string {
+	return mmapfile.OwnPrefix + "_" + strings.TrimSuffix(archive.String(), ".db") + draftSuffix
+}
+
+// Write writes a draft of an archive that is to replace old and includes files of
+// these names, with the owner and permissions of the file that like tells of. It is
+// on the disk when Write returns. After an error nothing is left of it.
+func (f *Folder) Write(a *Archive, old Old, included []string, like fs.FileInfo) (d *Draft, err error) {
+	content, err := a.Bytes(included)
+	if err != nil {
+		return nil, err
+	}
+	d = &Draft{int64(len(content)), draftOf(a.name), a.name, old.ID}
+	if err := f.hook(Step{Op: "create", From: d.name}); err != nil {
+		return nil, err
+	}
+	file, err := f.dir.Create(d.name, like)
+	if err != nil {
+		return nil, err
+	}
+	err = f.hook(Step{Op: "write", From: d.name})
+	if err == nil {
+		_, err = file.Write(content)
+	}
+	if err == nil {
+		err = f.hook(Step{Op: "sync", From: d.name})
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return nil, errors.Join(err, f.Discard(d))
+	}
+	return d, nil
+}
+
+// Discard deletes a draft.
+func (f *Folder) Discard(d *Draft) error { return f.dir.Remove(d.name) }
+
+// errReplaced is returned where an archive is no longer the one that was read.
+var errReplaced = errors.New("another process has replaced the archive meanwhile")
+
+// Commit puts a draft in the place of the archive. Call it inside Locked. After an
+// error nothing has changed.
+func (f *Folder) Commit(d *Draft) error {
+	var now mmapfile.FileID
+	info, err := f.dir.Lstat(d.archive.String())
+	switch {
+	case err == nil:
+		now = mmapfile.ID(info)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if now != d.old {
+		return fmt.Errorf("%s: %w", d.archive, errReplaced)
+	}
+	if err := f.hook(Step{"commit", d.name, d.archive.String()}); err != nil {
+		return err
+	}
+	return f.dir.Replace(d.name, d.archive.String())
+}
+
+// Sync makes lasting what was done to the directory so far.
+func (f *Folder) Sync() error {
+	if err := f.hook(Step{Op: "syncdir"}); err != nil {
+		return err
+	}
+	return f.dir.Sync()
+}
+
+// Delete deletes files and returns how many of them are gone. It goes on after an
+// error, of which it returns the first.
+func (f *Folder) Delete(names []string) (gone int, err error) {
+	for _, name := range names {
+		failed := f.hook(Step{Op: "delete", From: name})
+		if failed == nil {
+			failed = f.dir.Remove(name)
+		}
+		if failed == nil || errors.Is(failed, fs.ErrNotExist) {
+			gone++
+		} else if err == nil {
+			err = failed
+		}
+	}
+	return gone, err
+}
+
+// Lstat looks at a file.
+func (f *Folder) Lstat(base string) (fs.FileInfo, error) { return f.dir.Lstat(base) }
+
+// Clean deletes the drafts that a fold has left which was cut short.
+func (f *Folder) Clean() error {
+	for _, archive := range Archives() {
+		if err := f.dir.Remove(draftOf(archive)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sweep deletes what folding has left of itself in a directory, but for its archives:
+// drafts, and the file of the lock. It leaves them to a process that folds.
+func Sweep(path string) error {
+	if _, err := os.Lstat(filepath.Join(path, mmapfile.LockName)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	f, err := Open(path, nil)
+	if errors.Is(err, mmapfile.ErrTaken) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return errors.Join(f.Clean(), f.dir.Remove(mmapfile.LockName))
+}
+
+// Archives returns the names of all archives that a directory may have.
+func Archives() []mmapfile.Name {
+	var names []mmapfile.Name
+	for t := mmapfile.Counter; t <= mmapfile.Summary; t++ {
+		if t != mmapfile.Gauge {
+			names = append(names, mmapfile.Name{Type: t}.Archive())
+		}
+	}
+	for _, m := range mmapfile.Modes() {
+		if n := (mmapfile.Name{Type: mmapfile.Gauge, Mode: m}); n.Foldable() {
+			names = append(names, n.Archive())
+		}
+	}
+	return names
+}

@@ -1,0 +1,88 @@
+package multiproc
+
+import (
+	"io/fs"
+	"maps"
+
+	"github.com/promagg/promagg/internal/fold"
+	"github.com/promagg/promagg/internal/mmapfile"
+)
+
+// recognizeLocked tells whether a file that has been opened is an archive, and what it
+// includes. One that only has the name is a file like others.
+func (d *Dir) recognizeLocked(f *file, size int64) {
+	if !f.name.IsArchive() {
+		return
+	}
+	included, err := f.f.Included(f.name)
+	if err != nil {
+		if mmapfile.Exhausted(err) {
+			d.starved = err
+		}
+		d.log.Warn("a file has the name of an archive and is none; its values are served, and nothing can be folded",
+			"file", f.base, "err", err, "hint", "move it away, or delete it if its values are of no use")
+		return
+	}
+	f.archive, f.included, f.size = true, included, size
+	d.regroup = true
+}
+
+// regroupLocked takes the files that archives include out of the merge, if archives
+// have come or gone. It reports whether files count again that have not been opened.
+func (d *Dir) regroupLocked() (missing bool) {
+	if !d.regroup {
+		return false
+	}
+	d.regroup = false
+	included := make(map[string]bool)
+	for _, f := range d.files {
+		for _, base := range f.included {
+			included[base] = true
+		}
+	}
+	for base := range included {
+		if f := d.files[base]; f != nil {
+			delete(d.files, base)
+			d.closeLocked(f)
+			d.lingering[base] = true
+		}
+	}
+	for base := range d.lingering {
+		if !included[base] {
+			missing = true
+		}
+	}
+	maps.DeleteFunc(d.lingering, func(base string, _ bool) bool { return !included[base] })
+	d.included = included
+	return missing
+}
+
+// archivesLocked counts the archives, which are no writers' files.
+func (d *Dir) archivesLocked(s *Stats) {
+	for _, name := range fold.Archives() {
+		f := d.files[name.String()]
+		if f == nil || !f.archive {
+			continue
+		}
+		s.Archives++
+		s.ArchiveBytes += f.size
+		s.Files--
+		s.Dead--
+		if f.frozen() {
+			s.Frozen--
+		}
+	}
+}
+
+// renameLocked notes that a file has another name.
+func (d *Dir) renameLocked(f *file, name mmapfile.Name, info fs.FileInfo) {
+	delete(d.files, f.base)
+	f.base, f.name = name.String(), name
+	d.files[f.base] = f
+	if f.f != nil {
+		f.f.Moved(d.pathOf(f.base))
+	}
+	if info != nil {
+		f.changed = mmapfile.Changed(info)
+	}
+}
