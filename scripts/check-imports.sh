@@ -64,10 +64,10 @@ direction() {
   done
   own=$(cut -d/ -f1-2 <<<"$from")
   case $from in
-    internal/mmapfile | internal/mmapfile/*) allowed='' ;;
-    internal/merge | internal/merge/*) allowed='internal/mmapfile' ;;
+    internal/exact | internal/mmapfile | internal/mmapfile/*) allowed='' ;;
+    internal/merge | internal/merge/*) allowed='internal/exact internal/mmapfile' ;;
     internal/expose | internal/expose/*) allowed='internal/merge' ;;
-    internal/fold | internal/fold/*) allowed='internal/mmapfile' ;;
+    internal/fold | internal/fold/*) allowed='internal/exact internal/mmapfile' ;;
     internal/multiproc | internal/multiproc/*) allowed='internal/fold internal/merge internal/mmapfile' ;;
     internal/demo | internal/demo/*) allowed='internal/mmapfile pkg/client' ;;
     # What a worker links must not grow: not even by the packages below it.

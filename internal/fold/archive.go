@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/promagg/promagg/internal/exact"
 	"github.com/promagg/promagg/internal/mmapfile"
 )
 
@@ -22,7 +23,8 @@ type Archive struct {
 // entry is what the files have for one key.
 type entry struct {
 	key   string
-	value sum
+	value float64
+	rest  float64 // of a sum, what value lacks
 	stamp float64 // of gauges that are merged by time
 	fed   bool    // by a file in which it was not deleted
 }
@@ -88,24 +90,26 @@ func (e *entry) add(name mmapfile.Name, v, stamp float64) {
 	if math.Float64bits(v) == mmapfile.StaleBits {
 		return
 	}
-	cur := e.value.hi
+	cur := e.value
 	first := !e.fed
 	e.fed = true
 	switch name.Mode {
 	case mmapfile.Min:
 		if first || v < cur || cur != cur {
-			e.value.hi = v
+			e.value = v
 		}
 	case mmapfile.Max:
 		if first || v > cur || cur != cur {
-			e.value.hi = v
+			e.value = v
 		}
 	case mmapfile.MostRecent:
 		if first || stamp > e.stamp || stamp == e.stamp && (v > cur || cur != cur) {
-			e.value.hi, e.stamp = v, stamp
+			e.value, e.stamp = v, stamp
 		}
 	default:
-		e.value.add(v)
+		var lost float64
+		e.value, lost = exact.Add(e.value, v)
+		e.rest += lost
 	}
 }
 
@@ -135,33 +139,7 @@ const maxArchive = math.MaxInt32 - 1<<20
 // total returns the value that is written.
 func (e *entry) total(name mmapfile.Name) float64 {
 	if name.Type == mmapfile.Gauge {
-		return e.value.hi
+		return exact.Round(e.value, e.rest)
 	}
-	return e.value.up()
-}
-
-// sum is a sum of doubles with twice their precision: hi is its nearest double, lo
-// what that lacks. See Knuth, The Art of Computer Programming, vol. 2, 4.2.2,
-// theorem B.
-type sum struct{ hi, lo float64 }
-
-func (s *sum) add(v float64) {
-	hi := s.hi + v
-	if math.IsInf(hi, 0) || math.IsNaN(hi) {
-		s.hi, s.lo = hi, 0
-		return
-	}
-	back := hi - s.hi
-	lo := s.lo + ((s.hi - (hi - back)) + (v - back))
-	s.hi = hi + lo
-	s.lo = lo - (s.hi - hi)
-}
-
-// up returns the least double that is not below the sum. Who adds it to others gets
-// no less than who added all there was in it.
-func (s *sum) up() float64 {
-	if s.lo > 0 {
-		return math.Nextafter(s.hi, math.Inf(1))
-	}
-	return s.hi
+	return exact.RoundUp(e.value, e.rest)
 }

@@ -117,7 +117,7 @@ func (h *rubyHistograms) finish(a *Archive) {
 
 func (a *Archive) set(key string, v float64) {
 	e := &a.entries[a.index[key]]
-	e.value, e.fed = sum{hi: v}, true
+	e.value, e.rest, e.fed = v, 0, true
 }
 
 // rubyPartOf tells whether a key is that of a bucket or count in Ruby's form, and

@@ -11,6 +11,7 @@ import (
 type cold struct {
 	valid  bool
 	acc    []float64 // by cell
+	rest   []float64 // by cell, see plus; nil or as long as acc
 	stamps []float64 // by cell, if any gauge is merged by time
 	absent []uint32  // see pass
 }
@@ -25,6 +26,12 @@ func (c *cold) cell(x *Index, cell uint32) {
 	}
 	for len(c.acc) < len(x.acc) {
 		c.acc = append(c.acc, 0)
+	}
+	if c.rest != nil {
+		for len(c.rest) < len(x.acc) {
+			c.rest = append(c.rest, 0)
+		}
+		c.rest[cell] = 0
 	}
 	for len(c.stamps) < len(x.stamps) {
 		c.stamps = append(c.stamps, 0)
@@ -48,7 +55,7 @@ func (x *Index) empty(cell uint32) float64 {
 
 // add adds a frozen part.
 func (c *cold) add(p *Part) {
-	w := pass{acc: c.acc, stamps: c.stamps, absent: c.absent}
+	w := pass{acc: c.acc, rest: c.rest, stamps: c.stamps, absent: c.absent}
 	for i, e := range p.plain {
 		v := value{v: p.frozen[i]}
 		if p.frozenStamps != nil {
@@ -57,13 +64,14 @@ func (c *cold) add(p *Part) {
 		w.add(p, e.cell, v)
 	}
 	w.cumulative(p, nil, nil)
-	c.absent = w.absent
+	c.absent, c.rest = w.absent, w.rest
 }
 
 // begin sets the accumulators to what the frozen parts come to.
 func (x *Index) begin() {
 	if len(x.frozen) == 0 {
 		clear(x.acc)
+		clear(x.rest)
 		clear(x.stamps)
 		nan := math.NaN()
 		for _, cell := range x.catalog.unset {
@@ -74,6 +82,13 @@ func (x *Index) begin() {
 	}
 	x.refreeze()
 	copy(x.acc, x.cold.acc)
+	clear(x.rest)
+	if x.cold.rest != nil {
+		if x.rest == nil {
+			x.rest = make([]float64, len(x.acc))
+		}
+		copy(x.rest, x.cold.rest)
+	}
 	copy(x.stamps, x.cold.stamps)
 }
 
@@ -85,6 +100,14 @@ func (x *Index) beginWith(cells []uint32) {
 	for _, cell := range cells {
 		if x.acc[cell] = x.empty(cell); x.cold.valid {
 			x.acc[cell] = x.cold.acc[cell]
+		}
+		if x.rest == nil && x.cold.rest != nil {
+			x.rest = make([]float64, len(x.acc))
+		}
+		if x.rest != nil {
+			if x.rest[cell] = 0; x.cold.rest != nil {
+				x.rest[cell] = x.cold.rest[cell]
+			}
 		}
 		if x.stamps == nil {
 			continue

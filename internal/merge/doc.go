@@ -10,9 +10,8 @@
 // snapshot reads the 8 or 16 bytes of each entry from the mapping and adds them
 // up per cell, without a map look-up or an allocation per entry; a frozen part
 // costs nothing. Equal files give equal snapshots, whatever the order in which
-// they were found: parts are added in the order of their file names, the frozen
-// ones before the others, families and series are sorted. Only rounding depends on
-// when a part was frozen. The package does no I/O, but for what a [Reader] does,
+// they were found or frozen: sums are exact until they are served, families and
+// series are sorted. The package does no I/O, but for what a [Reader] does,
 // and reads no clock.
 //
 // How values become one is told by [Index]; what becomes of families on which

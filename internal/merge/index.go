@@ -39,6 +39,7 @@ type Index struct {
 
 	// One element per cell. owner is nil for cells that are free.
 	acc     []float64
+	rest    []float64 // what acc lacks, see plus; nil while that is nothing
 	stamps  []float64 // timestamps of mostrecent cells; empty without such a family
 	refs    []uint32  // entries that feed the cell
 	owner   []*Series
@@ -51,7 +52,6 @@ type Index struct {
 	catalog *catalog  // nil when the series are no longer those it holds
 	refed   bool      // refs have changed since bounds was made
 	bounds  []Conflict
-	floor   []float64 // by cell: the sum that was served last, see steady
 }
 
 // New returns an empty index.
@@ -157,7 +157,9 @@ func (x *Index) trim() {
 	if x.stamps != nil {
 		x.stamps = slices.Clone(x.stamps[:n])
 	}
-	x.floor = slices.Clone(x.floor[:min(n, len(x.floor))])
+	if x.rest != nil {
+		x.rest = slices.Clone(x.rest[:n])
+	}
 	x.cold.spoil()
 	x.passes = nil
 	x.free = slices.Clone(slices.DeleteFunc(x.free, func(cell uint32) bool { return int(cell) >= n }))
@@ -245,6 +247,9 @@ func (x *Index) newCell(s *Series) uint32 {
 		x.acc = append(x.acc, 0)
 		x.refs = append(x.refs, 0)
 		x.owner = append(x.owner, nil)
+		if x.rest != nil {
+			x.rest = append(x.rest, 0)
+		}
 		if x.stamps != nil {
 			x.stamps = append(x.stamps, 0)
 		}
@@ -254,9 +259,6 @@ func (x *Index) newCell(s *Series) uint32 {
 		x.stamps = make([]float64, len(x.acc))
 	}
 	x.cold.cell(x, cell)
-	if int(cell) < len(x.floor) {
-		x.floor[cell] = 0
-	}
 	return cell
 }
 

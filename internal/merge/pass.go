@@ -5,12 +5,14 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/promagg/promagg/internal/exact"
 	"github.com/promagg/promagg/internal/mmapfile"
 )
 
 // pass adds the values of parts to accumulators. It is one goroutine's.
 type pass struct {
 	acc     []float64 // by cell
+	rest    []float64 // by cell, what acc lacks; nil while it lacks nothing
 	stamps  []float64 // by cell, of gauges that are merged by time
 	absent  []uint32  // cells, one for each entry that was found deleted or cut off
 	scratch []byte    // for files that are not mapped
@@ -112,14 +114,14 @@ func (w *pass) add(p *Part, cell uint32, e value) {
 	}
 	v, cur := e.v, &w.acc[cell]
 	if p.name.Type != mmapfile.Gauge {
-		*cur += v
+		w.plus(cell, v)
 		return
 	}
 	switch p.name.Mode.Base() {
 	case mmapfile.All:
 		*cur = v
 	case mmapfile.Sum:
-		*cur += v
+		w.plus(cell, v)
 	case mmapfile.Min:
 		if v < *cur || *cur != *cur {
 			*cur = v
@@ -150,7 +152,12 @@ func (w *pass) monotone(p *Part, bytes mmapfile.Bytes) {
 			}
 		}
 		low[i] = float32(v)
-		acc[e.cell] += v
+		// w.plus, which is not inlined.
+		sum, lost := exact.Add(acc[e.cell], v)
+		acc[e.cell] = sum
+		if lost != 0 {
+			w.keep(e.cell, lost)
+		}
 	}
 }
 
@@ -167,7 +174,12 @@ func (w *pass) monotoneOf(p *Part, bytes mmapfile.Bytes, indexes []uint32) {
 			}
 		}
 		low[i] = float32(v)
-		acc[e.cell] += v
+		// w.plus, which is not inlined.
+		sum, lost := exact.Add(acc[e.cell], v)
+		acc[e.cell] = sum
+		if lost != 0 {
+			w.keep(e.cell, lost)
+		}
 	}
 }
 
@@ -189,7 +201,7 @@ func (w *pass) cumulative(p *Part, bytes mmapfile.Bytes, wanted *selection) {
 		if v.absent() {
 			w.absent = append(w.absent, e.cell)
 		} else if v.v > below {
-			w.acc[e.cell] += v.v - below
+			w.plus(e.cell, v.v-below)
 			below = v.v
 		}
 	}
@@ -253,9 +265,10 @@ func (x *Index) passAll() (faulted []Fault) {
 	for i := range others {
 		w := &others[i]
 		if len(w.acc) != len(x.acc) {
-			w.acc = make([]float64, len(x.acc))
+			w.acc, w.rest = make([]float64, len(x.acc)), nil
 		}
 		clear(w.acc)
+		clear(w.rest)
 		w.absent = w.absent[:0]
 		from := len(parts)
 		for rest := (entries + gauges) / n; from > 0 && rest > 0; {
@@ -272,11 +285,17 @@ func (x *Index) passAll() (faulted []Fault) {
 	for _, w := range others {
 		for cell, v := range w.acc {
 			if v != 0 {
-				x.acc[cell] += v
+				first.plus(uint32(cell), v)
+			}
+		}
+		for cell, v := range w.rest {
+			if v != 0 {
+				first.keep(uint32(cell), v)
 			}
 		}
 		first.absent = append(first.absent, w.absent...)
 	}
+	x.rest = first.rest
 	return x.takeFaulted()
 }
 
@@ -287,7 +306,7 @@ func (x *Index) firstPass() *pass {
 		x.passes = make([]pass, 1)
 	}
 	w := &x.passes[0]
-	w.acc, w.stamps = x.acc, x.stamps
+	w.acc, w.rest, w.stamps = x.acc, x.rest, x.stamps
 	w.absent = append(w.absent[:0], x.cold.absent...)
 	return w
 }

@@ -39,10 +39,9 @@ func (x *Index) Select(choose Choose) (s *Snapshot, faulted []Fault) {
 	w := x.firstPass()
 	w.run(x.gauges, wanted)
 	w.run(x.sums, wanted)
+	x.rest = w.rest
 	x.markAbsent()
-	s = x.values(c)
-	x.steady(s)
-	return s, x.takeFaulted()
+	return x.values(c), x.takeFaulted()
 }
 
 // selection is what entries are wanted.

@@ -148,7 +148,6 @@ func (x *Index) Snapshot() (s *Snapshot, faulted []Fault) {
 	x.markAbsent()
 	s = x.values(x.catalog)
 	s.Conflicts = x.conflicts()
-	x.steady(s)
 	return s, faulted
 }
 
@@ -164,7 +163,7 @@ func (x *Index) prepare() {
 func (x *Index) values(c *catalog) *Snapshot {
 	s := &Snapshot{catalog: c, values: make([]float64, len(c.cells))}
 	for i, cell := range c.cells {
-		s.values[i] = x.acc[cell]
+		s.values[i] = x.total(cell)
 		if x.refs[cell] == 0 {
 			s.values[i] = absent
 		}
@@ -175,43 +174,6 @@ func (x *Index) values(c *catalog) *Snapshot {
 		}
 	}
 	return s
-}
-
-// rounding is by how much, in proportion, a sum of values that have not fallen
-// may fall all the same: files come and go, freeze and change cores, and with
-// them the order in which the values are added up.
-const rounding = 1e-12
-
-// steady keeps sums from falling by rounding alone, which Prometheus would take
-// for a reset and count all of it again.
-func (x *Index) steady(s *Snapshot) {
-	for len(x.floor) < len(x.acc) {
-		x.floor = append(x.floor, 0)
-	}
-	hold := func(j int) {
-		floor, v := &x.floor[s.cells[j]], &s.values[j]
-		if *v < *floor && *v >= *floor-rounding*math.Abs(*floor) {
-			*v = *floor
-		}
-		*floor = *v
-	}
-	for i := range s.Families {
-		f := &s.Families[i]
-		if f.Type == Gauge {
-			continue
-		}
-		j := f.first
-		for _, series := range f.Series {
-			// Counts are whole numbers, which add up to the same in any order.
-			switch f.Type {
-			case Counter:
-				hold(j)
-			default:
-				hold(j + 1)
-			}
-			j += f.Width(series)
-		}
-	}
 }
 
 // markAbsent marks the cells all of whose entries are absent, and those of
