@@ -57,6 +57,14 @@ func BenchmarkInc(b *testing.B) {
 }
 
 func BenchmarkIncContended(b *testing.B) {
+	b.Run("bare", func(b *testing.B) { // what a counter without more entries does
+		v := bareValue(b)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				v.Add(1)
+			}
+		})
+	})
 	b.Run("promagg in process", func(b *testing.B) {
 		c := NewCounter(CounterOpts{Name: "c_total", Help: "h"})
 		NewRegistry(Options{}).MustRegister(c)

@@ -147,7 +147,8 @@ func TestContention(t *testing.T) {
 	wantMerged(t, "made again", dir, map[string]float64{`c_total l="x"`: 2})
 }
 
-// TestAllocations: no update and no look-up allocates.
+// TestAllocations: no update and no look-up allocates, not even of a counter that
+// is spread over several entries.
 func TestAllocations(t *testing.T) {
 	dir := t.TempDir()
 	r := process(t, dir, "1")
@@ -155,14 +156,30 @@ func TestAllocations(t *testing.T) {
 	g := NewGauge(GaugeOpts{Name: "g", Help: "G.", Mode: ModeMostRecent})
 	h := NewHistogram(HistogramOpts{Name: "h", Help: "H."})
 	s := NewSummary(SummaryOpts{Name: "s", Help: "S."})
-	r.MustRegister(c, g, h, s)
+	plain, spread := NewCounter(CounterOpts{Name: "plain_total", Help: "P."}), NewCounter(CounterOpts{Name: "spread_total", Help: "S."}).(*counter)
+	sum := NewGauge(GaugeOpts{Name: "sum", Help: "S.", Mode: ModeLiveSum})
+	hv := NewHistogramVec(HistogramOpts{Name: "hv", Help: "H."}, []string{"a"})
+	r.MustRegister(c, g, h, s, plain, spread, sum, hv)
+	spread.stripe(&spread.cell)
+	if spread.at.Load() != nil {
+		t.Fatal("the counter is not spread")
+	}
+	curried := c.MustCurryWith(Labels{"b": "/"})
 	labels := Labels{"a": "GET", "b": "/", "c": "200"}
 	for name, update := range map[string]func(){
 		"With.Inc":            func() { c.With(labels).Inc() },
 		"WithLabelValues.Inc": func() { c.WithLabelValues("GET", "/", "200").Inc() },
+		"curried.Inc":         func() { curried.WithLabelValues("GET", "200").Inc() },
+		"Inc":                 plain.Inc,
+		"Add":                 func() { plain.Add(2.5) },
+		"spread Inc":          spread.Inc,
+		"Gauge.Set":           func() { sum.Set(1) },
+		"Gauge.Inc":           sum.Inc,
+		"Gauge.Sub":           func() { sum.Sub(3) },
 		"Set":                 func() { g.Set(1) },
 		"SetToCurrentTime":    g.SetToCurrentTime,
 		"Histogram.Observe":   func() { h.Observe(0.3) },
+		"HistogramVec":        func() { hv.WithLabelValues("x").Observe(0.3) },
 		"Summary.Observe":     func() { s.Observe(0.3) },
 	} {
 		if n := testing.AllocsPerRun(100, update); n != 0 {
