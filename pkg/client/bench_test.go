@@ -11,6 +11,7 @@ import (
 func withRegistry[C Collector](b testing.TB, c C) C {
 	b.Helper()
 	r := NewRegistry(Options{Dir: b.TempDir()})
+	b.Cleanup(func() { r.Close() }) // else it looks for its deleted files while others are timed
 	r.MustRegister(c)
 	if err := r.Err(); err != nil {
 		b.Fatal(err)
@@ -67,7 +68,9 @@ func BenchmarkIncContended(b *testing.B) {
 	})
 	b.Run("promagg in process", func(b *testing.B) {
 		c := NewCounter(CounterOpts{Name: "c_total", Help: "h"})
-		NewRegistry(Options{}).MustRegister(c)
+		r := NewRegistry(Options{})
+		b.Cleanup(func() { r.Close() })
+		r.MustRegister(c)
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
 				c.Inc()
