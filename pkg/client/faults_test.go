@@ -311,8 +311,8 @@ func TestRefusedLabels(t *testing.T) {
 func TestProcessID(t *testing.T) {
 	long := strings.Repeat("x", maxID+1)
 	for id, want := range map[string]string{
-		"../7":     `want UTF-8 text without slashes, got "../7"`,
-		"\xff":     `want UTF-8 text without slashes, got "\xff"`,
+		"../7":     `want UTF-8 text without slashes and NULs, got "../7"`,
+		"\xff":     `want UTF-8 text without slashes and NULs, got "\xff"`,
 		long:       `want at most 200 bytes, got 201: "xxx`,
 		"archived": `want a name that is not promagg's own, as "archived" and those that end in "~" and a number are, got "archived"`,
 		"12~1":     `are, got "12~1"`,

@@ -79,7 +79,7 @@ func checkID(id string) error {
 	name := mmapfile.Name{Type: mmapfile.Counter, ID: id}
 	switch parsed, ok := mmapfile.ParseName(name.String()); {
 	case !ok || parsed != name || !utf8.ValidString(id):
-		return fmt.Errorf("want UTF-8 text without slashes, got %q", id)
+		return fmt.Errorf("want UTF-8 text without slashes and NULs, got %q", id)
 	case len(id) > maxID:
 		return fmt.Errorf("want at most %d bytes, got %d: %.50q…", maxID, len(id), id)
 	case reservedID(id):
