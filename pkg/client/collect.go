@@ -247,6 +247,16 @@ func collect(c Collector) (metrics []Metric, err error) {
 	return metrics, err
 }
 
+// DescribeByCollect is a Describe for a collector that always sends the same
+// metrics: it describes those that it sends now.
+func DescribeByCollect(c Collector, ch chan<- *Desc) {
+	metrics := make(chan Metric)
+	go func() { c.Collect(metrics); close(metrics) }()
+	for m := range metrics {
+		ch <- m.Desc()
+	}
+}
+
 // describe returns what a collector describes.
 func describe(c Collector) (descs []*Desc) {
 	ch := make(chan *Desc)

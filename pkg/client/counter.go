@@ -57,4 +57,5 @@ func (c *counter) Add(v float64) {
 	c.add(v, c)
 }
 
-func (c *counter) places() []place { return []place{{cell: &c.cell}} }
+func (c *counter) places() []place      { return []place{{cell: &c.cell}} }
+func (c *counter) holds(one *cell) bool { return one == &c.cell }

@@ -63,6 +63,9 @@ func NewDesc(fqName, help string, variableLabels []string, constLabels Labels) *
 	return d
 }
 
+// NewInvalidDesc returns a description that can't be registered, and says why.
+func NewInvalidDesc(err error) *Desc { return &Desc{err: err} }
+
 // BuildFQName joins the parts of a metric's name that are not empty with "_".
 func BuildFQName(namespace, subsystem, name string) string {
 	if name == "" {

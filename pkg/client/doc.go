@@ -39,7 +39,8 @@
 // A process is named by its PID, or by PROMAGG_PROCESS_ID or [Options], as pods
 // that share a volume need. It locks its files. If a living process has its name,
 // it takes the next free one ("7.1"); where a dead one left files under it,
-// counters, histograms and summaries go on from there and gauges begin anew.
+// counters, histograms and summaries go on from there and gauges begin anew. A name
+// that no file can have, or that is promagg's own, is a fault like those below.
 //
 // # Faults
 //

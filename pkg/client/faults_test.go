@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -307,31 +306,72 @@ func TestRefusedLabels(t *testing.T) {
 	}
 }
 
-// TestReservedIDs: ids that would be taken for something else.
-func TestReservedIDs(t *testing.T) {
-	for _, id := range []string{"archived", "12~1", strings.Repeat("x", 300), "a/b", "\xff"} {
-		var log strings.Builder
-		dir := t.TempDir()
-		r := NewRegistry(Options{Dir: dir, ProcessID: id, Logger: textLogger(&log)})
-		c := NewCounter(CounterOpts{Name: "c_total", Help: "C."})
-		r.MustRegister(c)
-		c.Inc()
-		wantMerged(t, id[:min(len(id), 20)], dir, map[string]float64{"c_total": 1})
-		if _, err := os.Stat(filepath.Join(dir, fmt.Sprintf("counter_%d.db", os.Getpid()))); err != nil || r.Err() != nil || strings.Count(logOf(r, &log), "\n") != 1 {
-			t.Errorf("id %.20q: %v, Err() is %v, logged:\n%s", id, err, r.Err(), &log)
+// TestProcessID: an id that can't be part of a file name, or that would be taken
+// for something else there, is refused like any other fault of the files.
+func TestProcessID(t *testing.T) {
+	long := strings.Repeat("x", maxID+1)
+	for id, want := range map[string]string{
+		"../7":     `want UTF-8 text without slashes and NULs, got "../7"`,
+		"\xff":     `want UTF-8 text without slashes and NULs, got "\xff"`,
+		long:       `want at most 200 bytes, got 201: "xxx`,
+		"archived": `want a name that is not promagg's own, as "archived" and those that end in "~" and a number are, got "archived"`,
+		"12~1":     `are, got "12~1"`,
+		"web~a~42": `are, got "web~a~42"`,
+		"~0":       `are, got "~0"`,
+		// These are not.
+		"archived1": "", "archived.1": "", "12~": "", "12~1a": "", "a~b": "", "12": "", "web_0": "", "7-0": "",
+	} {
+		for _, from := range []string{"Options.ProcessID", "PROMAGG_PROCESS_ID"} {
+			var log strings.Builder
+			dir := t.TempDir()
+			opts := Options{Dir: dir, ProcessID: id, Logger: textLogger(&log)}
+			if from == "PROMAGG_PROCESS_ID" {
+				opts.ProcessID = ""
+				t.Setenv(from, id)
+			}
+			r := NewRegistry(opts)
+			if err := r.Err(); (err != nil) != (want != "") {
+				t.Errorf("%s %.20q: Err() is %v before there is a metric", from, id, err)
+			}
+			c := NewCounterVec(CounterOpts{Name: "c_total", Help: "C."}, []string{"l"})
+			r.MustRegister(c)
+			c.WithLabelValues("x").Inc()
+			c.WithLabelValues("x").Inc()
+			if v := c.WithLabelValues("x").(*counter).at.Load().Load(); v != 2 {
+				t.Errorf("%s %.20q: the counter is %v, want 2", from, id, v)
+			}
+			if want == "" {
+				if _, err := os.Stat(filepath.Join(dir, "counter_"+id+".db")); err != nil || r.Err() != nil || logOf(r, &log) != "" {
+					t.Errorf("%s %q: %v, Err() is %v, logged:\n%s", from, id, err, r.Err(), &log)
+				}
+			} else {
+				files, err := os.ReadDir(dir)
+				if err != nil || len(files) != 0 {
+					t.Errorf("%s %.20q: files %v, %v", from, id, files, err)
+				}
+				if err := r.Err(); err == nil || !strings.Contains(err.Error(), from+": want") || !strings.Contains(err.Error(), want) || strings.Count(logOf(r, &log), "\n") != 1 {
+					t.Errorf("%s %.20q: Err() is %v, want %s; logged:\n%s", from, id, err, want, &log)
+				}
+			}
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
 		}
-		r.Close()
 	}
 }
 
-// TestFaultAfterBadID: a bad id does not hide what comes after it.
-func TestFaultAfterBadID(t *testing.T) {
-	r := NewRegistry(Options{Dir: filepath.Join(t.TempDir(), "missing"), ProcessID: "a/b", Interval: -1, Logger: slog.New(slog.DiscardHandler)})
+// TestProcessIDInProcess: without a directory no file is to have the id, so any
+// will do.
+func TestProcessIDInProcess(t *testing.T) {
+	r := NewRegistry(Options{ProcessID: "a/b"})
 	defer r.Close()
-	r.MustRegister(NewCounter(CounterOpts{Name: "c_total", Help: "C."}))
-	if err := r.Err(); !errors.Is(err, syscall.ENOENT) {
-		t.Errorf("Err() is %v", err)
+	c := NewCounter(CounterOpts{Name: "c_total", Help: "C."})
+	r.MustRegister(c)
+	c.Inc()
+	if err := r.Err(); err != nil {
+		t.Error(err)
 	}
+	wantMerged(t, "served", imagesIn(t, r), map[string]float64{"c_total": 1})
 }
 
 // TestClaimDamaged: of several processes that find a damaged gauge file, one has

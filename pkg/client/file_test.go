@@ -147,7 +147,57 @@ func TestContention(t *testing.T) {
 	wantMerged(t, "made again", dir, map[string]float64{`c_total l="x"`: 2})
 }
 
-// TestAllocations: no update and no look-up allocates.
+// TestSpreadEachType: every value that is added up can be spread, and is found
+// among those of other metrics; a gauge's is not.
+func TestSpreadEachType(t *testing.T) {
+	dir := t.TempDir()
+	r := process(t, dir, "1")
+	label := []string{"l"}
+	c := NewCounterVec(CounterOpts{Name: "c_total", Help: "C."}, label)
+	h := NewHistogramVec(HistogramOpts{Name: "h", Help: "H.", Buckets: []float64{1}}, label)
+	s := NewSummaryVec(SummaryOpts{Name: "s", Help: "S."}, label)
+	g := NewGaugeVec(GaugeOpts{Name: "g", Help: "G.", Mode: ModeMostRecent}, label)
+	r.MustRegister(c, h, s, g)
+	c.WithLabelValues("other").Inc()
+	h.WithLabelValues("other").Observe(1)
+	s.WithLabelValues("other").Observe(1)
+	for _, m := range []placed{c.WithLabelValues("x"), h.WithLabelValues("x"), s.WithLabelValues("x")} {
+		for i, p := range m.places() {
+			if !m.holds(p.cell) {
+				t.Errorf("%v: value %d is not its own", m.Desc(), i)
+			}
+			m.(striper).stripe(p.cell)
+			if n := len(p.cell.current()); n < stripes {
+				t.Errorf("%v: value %d has %d places, want at least %d", m.Desc(), i, n, stripes)
+			}
+		}
+		if m.holds(new(cell)) {
+			t.Errorf("%v holds a value of something else", m.Desc())
+		}
+	}
+	if x := g.WithLabelValues("x"); !x.holds(x.places()[0].cell) || x.holds(new(cell)) {
+		t.Error("a gauge does not know its value")
+	}
+	var adding sync.WaitGroup
+	for range 4 {
+		adding.Go(func() {
+			for range 500 {
+				c.WithLabelValues("x").Inc()
+				h.WithLabelValues("x").Observe(2)
+				s.WithLabelValues("x").Observe(3)
+			}
+		})
+	}
+	adding.Wait()
+	wantMerged(t, "spread", dir, map[string]float64{
+		`c_total l="other"`: 1, `c_total l="x"`: 2000, `s_count l="other"`: 1, `s_sum l="other"`: 1, `s_count l="x"`: 2000, `s_sum l="x"`: 6000,
+		`h_bucket l="other" le="1"`: 1, `h_bucket l="other" le="+Inf"`: 1, `h_count l="other"`: 1, `h_sum l="other"`: 1,
+		`h_bucket l="x" le="1"`: 0, `h_bucket l="x" le="+Inf"`: 2000, `h_count l="x"`: 2000, `h_sum l="x"`: 4000,
+	})
+}
+
+// TestAllocations: no update and no look-up allocates, not even of a counter that
+// is spread over several entries.
 func TestAllocations(t *testing.T) {
 	dir := t.TempDir()
 	r := process(t, dir, "1")
@@ -155,14 +205,30 @@ func TestAllocations(t *testing.T) {
 	g := NewGauge(GaugeOpts{Name: "g", Help: "G.", Mode: ModeMostRecent})
 	h := NewHistogram(HistogramOpts{Name: "h", Help: "H."})
 	s := NewSummary(SummaryOpts{Name: "s", Help: "S."})
-	r.MustRegister(c, g, h, s)
+	plain, spread := NewCounter(CounterOpts{Name: "plain_total", Help: "P."}), NewCounter(CounterOpts{Name: "spread_total", Help: "S."}).(*counter)
+	sum := NewGauge(GaugeOpts{Name: "sum", Help: "S.", Mode: ModeLiveSum})
+	hv := NewHistogramVec(HistogramOpts{Name: "hv", Help: "H."}, []string{"a"})
+	r.MustRegister(c, g, h, s, plain, spread, sum, hv)
+	spread.stripe(&spread.cell)
+	if spread.at.Load() != nil {
+		t.Fatal("the counter is not spread")
+	}
+	curried := c.MustCurryWith(Labels{"b": "/"})
 	labels := Labels{"a": "GET", "b": "/", "c": "200"}
 	for name, update := range map[string]func(){
 		"With.Inc":            func() { c.With(labels).Inc() },
 		"WithLabelValues.Inc": func() { c.WithLabelValues("GET", "/", "200").Inc() },
+		"curried.Inc":         func() { curried.WithLabelValues("GET", "200").Inc() },
+		"Inc":                 plain.Inc,
+		"Add":                 func() { plain.Add(2.5) },
+		"spread Inc":          spread.Inc,
+		"Gauge.Set":           func() { sum.Set(1) },
+		"Gauge.Inc":           sum.Inc,
+		"Gauge.Sub":           func() { sum.Sub(3) },
 		"Set":                 func() { g.Set(1) },
 		"SetToCurrentTime":    g.SetToCurrentTime,
 		"Histogram.Observe":   func() { h.Observe(0.3) },
+		"HistogramVec":        func() { hv.WithLabelValues("x").Observe(0.3) },
 		"Summary.Observe":     func() { s.Observe(0.3) },
 	} {
 		if n := testing.AllocsPerRun(100, update); n != 0 {

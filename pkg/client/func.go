@@ -21,8 +21,12 @@ func NewCounterFunc(opts CounterOpts, f func() float64) CounterFunc {
 }
 
 // NewGaugeFunc returns a gauge whose value is f's, which must be safe for
-// concurrent use.
+// concurrent use. ModeAll, the zero Mode, is ModeLiveAll here: what the function
+// of a process that has ended said last is of no use.
 func NewGaugeFunc(opts GaugeOpts, f func() float64) GaugeFunc {
+	if opts.Mode == ModeAll {
+		opts.Mode = ModeLiveAll
+	}
 	return &funcCollector{opts.named().desc(nil).WithMode(opts.Mode), GaugeValue, f}
 }
 

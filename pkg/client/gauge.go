@@ -78,6 +78,8 @@ func (g *gauge) Sub(v float64)     { g.at.Load().Add(-v) }
 func (g *gauge) SetToCurrentTime() { g.Set(unixSeconds(time.Now())) }
 func (g *gauge) places() []place   { return []place{{cell: &g.cell}} }
 
+func (g *gauge) holds(one *cell) bool { return one == &g.cell }
+
 func (g *recentGauge) Set(v float64) {
 	g.gauge.Set(v)
 	g.touch()

@@ -107,6 +107,15 @@ func (h *histogram) places() []place {
 	return places
 }
 
+func (h *histogram) holds(one *cell) bool {
+	for i := range h.counts {
+		if one == &h.counts[i] {
+			return true
+		}
+	}
+	return one == &h.sum
+}
+
 // Summary counts observations and sums them up, over all processes. It has no
 // quantiles: those of several processes can't be merged. It is safe for
 // concurrent use.
@@ -155,3 +164,5 @@ func (s *summary) Observe(v float64) {
 func (s *summary) places() []place {
 	return []place{{suffix: "_count", cell: &s.count}, {suffix: "_sum", cell: &s.sum}}
 }
+
+func (s *summary) holds(one *cell) bool { return one == &s.count || one == &s.sum }

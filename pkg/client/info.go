@@ -26,8 +26,14 @@ func (g gauges) Collect(ch chan<- Metric) { g.vec.Collect(ch) }
 func (g gauges) bind(s *store) error { return g.vec.bind(s) }
 func (g gauges) unbind(forget bool)  { g.vec.unbind(forget) }
 
-// InfoOpts are the options of an info.
-type InfoOpts Opts
+// InfoOpts are the options of an info, which has no unit.
+type InfoOpts struct {
+	Namespace   string
+	Subsystem   string
+	Name        string
+	Help        string
+	ConstLabels Labels
+}
 
 // Info is a constant 1 whose labels say something about the program, such as its
 // version. However many processes have it, it is served once. Its name should
@@ -47,7 +53,7 @@ func NewInfo(opts InfoOpts, labelNames []string) *Info {
 }
 
 func newInfoGauges(opts InfoOpts, labelNames []string) *GaugeVec {
-	if !strings.HasSuffix(opts.Name, "_info") {
+	if opts.Name != "" && !strings.HasSuffix(opts.Name, "_info") {
 		opts.Name += "_info"
 	}
 	return NewGaugeVec(GaugeOpts{

@@ -1,7 +1,7 @@
 package client
 
 import (
-	"bufio"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -10,15 +10,15 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/internal/testpeer"
 )
 
-// childEnv makes the test binary a process of TestKill: directory, directory of
-// the progress file, increments.
+// childEnv makes the test binary a process of TestKill: its directory, its name,
+// how many increments it is to make.
 const childEnv = "PROMAGG_TEST_KILL_CHILD"
 
 func TestMain(m *testing.M) {
@@ -35,15 +35,16 @@ func TestMain(m *testing.M) {
 const killGoroutines = 3
 
 // killChild increments a counter that all processes share and one of its own
-// from several goroutines, each of which notes every increment that has returned
-// in memory that outlives the process. It tells when it starts and when it is
-// through, and then waits to be killed.
+// from several goroutines. Each tells its own pipe, by a byte, of every increment
+// that has returned: what is in a pipe outlives the process. Then it waits to be
+// killed.
 func killChild(args []string) error {
+	dir, name := args[0], args[1]
 	increments, err := strconv.Atoi(args[2])
 	if err != nil {
 		return err
 	}
-	r := NewRegistry(Options{Dir: args[0]})
+	r := NewRegistry(Options{Dir: dir})
 	shared := NewCounter(CounterOpts{Name: "shared_total", Help: "All processes."})
 	own := NewCounterVec(CounterOpts{Name: "own_total", Help: "One goroutine."}, []string{"who"})
 	seen := NewHistogram(HistogramOpts{Name: "seen", Help: "Observed.", Buckets: []float64{1, 2}})
@@ -51,32 +52,31 @@ func killChild(args []string) error {
 	if err := r.Err(); err != nil {
 		return err
 	}
-	progress, err := mmapfile.Create(filepath.Join(args[1], fmt.Sprintf("counter_%d.db", os.Getpid())), mmapfile.ValueTimestamp, 0)
-	if err != nil {
-		return err
-	}
-	fmt.Println("started")
+	var failed atomic.Bool
 	var working sync.WaitGroup
 	for g := range killGoroutines {
-		who := fmt.Sprintf("%d-%d", os.Getpid(), g)
-		off, err := progress.Append(fmt.Appendf(nil, `["done", "done_total", {"who": "%s"}, ""]`, who))
-		if err != nil {
-			return err
-		}
-		done := progress.Value(off)
+		who, done := killWho(name, g), os.NewFile(uintptr(3+g), "done")
 		working.Go(func() {
-			for i := range increments / killGoroutines {
+			for i := range increments {
 				shared.Inc()
 				own.WithLabelValues(who).Inc()
 				seen.Observe(float64(i % 3))
-				done.Add(1)
+				if _, err := done.Write([]byte{0}); err != nil {
+					failed.Store(true)
+					return
+				}
 			}
 		})
 	}
 	working.Wait()
-	fmt.Println("through")
+	if failed.Load() {
+		return errors.New("can't tell what has been done")
+	}
 	select {}
 }
+
+// killWho names a goroutine of a process.
+func killWho(name string, goroutine int) string { return fmt.Sprintf("%s-%d", name, goroutine) }
 
 // TestKill: what an update has returned from, no SIGKILL undoes, and of the
 // update that it hits at most that one counts.
@@ -92,40 +92,54 @@ func TestKill(t *testing.T) {
 			t.Fatalf("round %d", round)
 		}
 	}
+	t.Logf("%d rounds of 8 processes with %d increments each, and 16 that were killed before", rounds, increments)
 }
 
+// killIDs are the ids of the 8 processes and those that they replace: the PID, so
+// that each has files of its own; one that its predecessor had, so that it goes
+// on with the values of a process that was killed; one that two have at once.
+var killIDs = [8]string{"", "", "", "", "a", "b", "web", "web"}
+
+// killRound runs 8 processes, each in the place of two that were killed before
+// they were through.
 func killRound(t *testing.T, rnd *rand.Rand, increments int) {
-	dir, progress := t.TempDir(), t.TempDir()
+	dir := t.TempDir()
+	each := increments / killGoroutines
 	var processes sync.WaitGroup
-	var mu sync.Mutex // protects killed
-	killed := 0
-	for range 8 {
-		// Two are killed at any time, the third once it is through.
-		delays := [2]time.Duration{time.Duration(rnd.Int64N(int64(200 * time.Millisecond))), time.Duration(rnd.Int64N(int64(200 * time.Millisecond)))}
+	var mu sync.Mutex // protects done
+	done := make(map[string]float64)
+	for slot, id := range killIDs {
+		whole := each * killGoroutines
+		killAt := []int{rnd.IntN(whole), rnd.IntN(whole), whole}
 		processes.Go(func() {
-			for _, delay := range delays {
-				runChild(t, dir, progress, increments, delay)
+			for i, n := range killAt {
+				name := fmt.Sprintf("%d.%d", slot, i)
+				told := runChild(t, dir, id, name, each, n)
 				mu.Lock()
-				killed++
+				for g := range told {
+					done[killWho(name, g)] = float64(told[g])
+				}
 				mu.Unlock()
 			}
-			runChild(t, dir, progress, increments, -1)
 		})
 	}
 	processes.Wait()
-	got, done := merged(t, dir, mmapfile.ProbeAuto), merged(t, progress, mmapfile.ProbeAuto)
+	got := merged(t, dir, mmapfile.ProbeAuto)
 	total := 0.0
-	for key, n := range done {
+	for who, n := range done {
 		total += n
-		own := got[strings.Replace(key, "done_total", "own_total", 1)]
-		if own < n || own > n+1 {
-			t.Errorf("%s: %v increments had returned, %v are there", key, n, own)
+		if own := got[fmt.Sprintf("own_total who=%q", who)]; own < n || own > n+1 {
+			t.Errorf("%s: %v increments had returned, %v are there", who, n, own)
 		}
 	}
-	if total < float64(8*(increments-killGoroutines)) {
+	if total < float64(8*each*killGoroutines) {
 		t.Errorf("only %v increments in all", total)
 	}
-	inFlight := float64(killed * killGoroutines)
+	files, err := filepath.Glob(filepath.Join(dir, "counter_[a-z]*.db"))
+	if err != nil || len(files) == 0 || len(files) >= 4*3 {
+		t.Errorf("12 processes with ids of their own left %q, %v; want fewer files, as some go on where others were killed", files, err)
+	}
+	inFlight := float64(len(done))
 	for _, key := range []string{"shared_total", "seen_count"} {
 		if got[key] < total || got[key] > total+inFlight {
 			t.Errorf("%s: %v increments had returned, at most %v were under way, %v are there", key, total, inFlight, got[key])
@@ -133,31 +147,52 @@ func killRound(t *testing.T, rnd *rand.Rand, increments int) {
 	}
 }
 
-// runChild runs a process and kills it after delay, or once it is through if
-// delay is negative.
-func runChild(t *testing.T, dir, progress string, increments int, delay time.Duration) {
+// runChild runs a process, kills it when it has told of killAt increments, and
+// returns how many each of its goroutines has told of in the end.
+func runChild(t *testing.T, dir, id, name string, each, killAt int) (told [killGoroutines]int) {
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%s|%d", childEnv, dir, progress, increments))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%s|%d", childEnv, dir, name, each), "PROMAGG_PROCESS_ID="+id)
 	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
+	var ends []*os.File
+	for range killGoroutines {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Error(err)
+			return told
+		}
+		defer r.Close()
+		ends = append(ends, r)
+		cmd.ExtraFiles = append(cmd.ExtraFiles, w)
+	}
+	err := cmd.Start()
+	for _, w := range cmd.ExtraFiles {
+		w.Close() // so that reading ends with the process
 	}
 	if err != nil {
 		t.Error(err)
-		return
+		return told
 	}
-	lines := bufio.NewScanner(out)
-	if !lines.Scan() || lines.Text() != "started" {
-		t.Errorf("the process said %q", lines.Text())
+	var all atomic.Int64
+	var reading sync.WaitGroup
+	for g, r := range ends {
+		reading.Go(func() {
+			buf := make([]byte, 4096)
+			for {
+				n, err := r.Read(buf)
+				told[g] += n
+				if before := all.Add(int64(n)) - int64(n); before <= int64(killAt) && before+int64(n) >= int64(killAt) {
+					_ = cmd.Process.Kill() // an error: it has ended
+				}
+				if err != nil {
+					return
+				}
+			}
+		})
 	}
-	if delay >= 0 {
-		time.Sleep(delay) // the moment of the kill is what is random here
-	} else if !lines.Scan() || lines.Text() != "through" {
-		t.Errorf("the process said %q", lines.Text())
-	}
-	if err := cmd.Process.Kill(); err != nil {
-		t.Error(err)
-	}
+	reading.Wait()
 	_ = cmd.Wait() // says that it was killed
+	if n := int(all.Load()); n < killAt {
+		t.Errorf("process %s ended after %d of %d increments: %v", name, n, killAt, cmd.ProcessState)
+	}
+	return told
 }

@@ -129,7 +129,8 @@ type placed interface {
 	Metric
 	// places returns the values, each with what tells it from the others.
 	places() []place
-	home() bound // the family
+	holds(*cell) bool // whether it is one of them; cheap, for there may be many metrics to ask
+	home() bound      // the family
 }
 
 // place is one value of a metric.

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -35,7 +34,9 @@ type Options struct {
 	// empty one means that the metrics stay in this process.
 	Dir string
 	// ProcessID names this process among those that write to the directory; it
-	// is the "pid" of its gauges. Default: $PROMAGG_PROCESS_ID, then the PID.
+	// is the "pid" of its gauges. Default: $PROMAGG_PROCESS_ID, then the PID. One
+	// that no file name can have, "archived", and names that end in "~" and a
+	// number are refused: the metrics stay in this process, and Err says why.
 	ProcessID string
 	// Interval is how often collectors are asked. Default: 5 s.
 	Interval time.Duration
@@ -91,7 +92,6 @@ type bound interface {
 // NewRegistry returns a registry for this process.
 func NewRegistry(opts Options) *Registry {
 	opts.Dir = cmp.Or(opts.Dir, os.Getenv("PROMETHEUS_MULTIPROC_DIR"), os.Getenv("prometheus_multiproc_dir"))
-	opts.ProcessID = cmp.Or(opts.ProcessID, os.Getenv("PROMAGG_PROCESS_ID"), strconv.Itoa(os.Getpid()))
 	r := &Registry{store: newStore(opts), interval: 5 * time.Second, patience: 5 * time.Second, byID: make(map[string]*registered), byName: make(map[string][]*registered)}
 	if opts.Interval > 0 {
 		r.interval = opts.Interval

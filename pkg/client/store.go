@@ -36,6 +36,7 @@ type store struct {
 	files map[kind]*valueFile
 	heap  heap  // without a directory: what would be in the files
 	first error // the first failure; later ones are counted only
+	badID error // why the process can't go by its id; nothing is placed then
 	// unplaced counts the values that should be in a file and are not. It is in
 	// the file of counters, so that it is served; nil before that file is there.
 	unplaced *mmapfile.Value
@@ -54,9 +55,17 @@ func newStore(opts Options) *store {
 	if opts.ValueOnly {
 		s.layout = mmapfile.ValueOnly
 	}
-	if err := checkID(s.id); err != nil {
-		s.log.tell("promagg client", "err", fmt.Errorf("%w: going by the PID", err))
-		s.id = strconv.Itoa(os.Getpid())
+	from := "Options.ProcessID"
+	if s.id == "" {
+		s.id, from = os.Getenv("PROMAGG_PROCESS_ID"), "PROMAGG_PROCESS_ID"
+	}
+	pid := strconv.Itoa(os.Getpid())
+	s.id = cmp.Or(s.id, pid)
+	if err := checkID(s.id); err != nil && s.dir != "" {
+		s.badID = fmt.Errorf("%s: %w", from, err)
+		s.unplacedLocked(s.badID)
+	} else if err != nil {
+		s.id = pid // no file is to have the id
 	}
 	return s
 }
@@ -70,13 +79,20 @@ func checkID(id string) error {
 	name := mmapfile.Name{Type: mmapfile.Counter, ID: id}
 	switch parsed, ok := mmapfile.ParseName(name.String()); {
 	case !ok || parsed != name || !utf8.ValidString(id):
-		return fmt.Errorf("process id %q can't be part of a file name, want text without slashes", id)
+		return fmt.Errorf("want UTF-8 text without slashes and NULs, got %q", id)
 	case len(id) > maxID:
-		return fmt.Errorf("process id %.50q… is too long: want at most %d bytes, got %d", id, maxID, len(id))
-	case id == "archived" || strings.Contains(id, "~"):
-		return fmt.Errorf("process id %q is promagg's own for archives, want one without \"~\" and other than \"archived\"", id)
+		return fmt.Errorf("want at most %d bytes, got %d: %.50q…", maxID, len(id), id)
+	case reservedID(id):
+		return fmt.Errorf("want a name that is not promagg's own, as \"archived\" and those that end in \"~\" and a number are, got %q", id)
 	}
 	return nil
+}
+
+// reservedID reports whether an id stands for files of the daemon: the archive,
+// or a file that it is folding.
+func reservedID(id string) bool {
+	stem := strings.TrimRight(id, "0123456789")
+	return id == "archived" || stem != id && strings.HasSuffix(stem, "~")
 }
 
 // maxProcesses bounds how many processes may go by one id.
@@ -275,6 +291,9 @@ func (s *store) fileLocked(k kind) *valueFile {
 // claimLocked makes the file, or takes up the one that a dead process left. If a
 // live process has it, this one takes the next id that is free.
 func (s *store) claimLocked(k kind, f *valueFile) error {
+	if s.badID != nil {
+		return s.badID
+	}
 	id := s.id
 	for n := 1; n < maxProcesses; n++ {
 		name := mmapfile.Name{Type: k.typ, Mode: k.mode, ID: id}

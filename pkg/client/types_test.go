@@ -2,7 +2,6 @@ package client
 
 import (
 	"errors"
-	"strings"
 	"testing"
 )
 
@@ -17,6 +16,9 @@ func TestInfo(t *testing.T) {
 		infos = append(infos, i)
 	}
 	wantMerged(t, "three processes", dir, map[string]float64{`app_info version="1.0"`: 1})
+	if err := NewRegistry(Options{}).Register(NewInfo(InfoOpts{Namespace: "app"}, nil)); err == nil {
+		t.Error("an info without a name was registered")
+	}
 	infos[0].Set(Labels{"version": "2.0"})
 	wantMerged(t, "one is upgraded", dir, map[string]float64{`app_info version="1.0"`: 1, `app_info version="2.0"`: 1})
 }
@@ -93,14 +95,15 @@ func TestCollectors(t *testing.T) {
 		l := &levels{NewDesc("level", "Level.", []string{"l"}, nil).WithMode(ModeLiveSum), map[string]float64{"a": 1, "b": 2}}
 		r.MustRegister(l,
 			NewCounterFunc(CounterOpts{Name: "calls_total", Help: "Calls."}, func() float64 { calls++; return calls }),
-			NewGaugeFunc(GaugeOpts{Name: "answer", Help: "Answer.", Mode: ModeMax}, func() float64 { return 42 }))
+			NewGaugeFunc(GaugeOpts{Name: "answer", Help: "Answer.", Mode: ModeMax}, func() float64 { return 42 }),
+			NewGaugeFunc(GaugeOpts{Name: "queue", Help: "Queue."}, func() float64 { return 5 }))
 		return r, l
 	}
 	r, l := start()
-	wantMerged(t, "registered", dir, map[string]float64{`level l="a"`: 1, `level l="b"`: 2, "calls_total": 1, "answer": 42})
+	wantMerged(t, "registered", dir, map[string]float64{`level l="a"`: 1, `level l="b"`: 2, "calls_total": 1, "answer": 42, `queue pid="1"`: 5})
 	l.now = map[string]float64{"b": 3, "c": 4}
 	r.mirror()
-	wantMerged(t, "asked again", dir, map[string]float64{`level l="b"`: 3, `level l="c"`: 4, "calls_total": 2, "answer": 42})
+	wantMerged(t, "asked again", dir, map[string]float64{`level l="b"`: 3, `level l="c"`: 4, "calls_total": 2, "answer": 42, `queue pid="1"`: 5})
 	if err := r.Close(); err != nil { // asks once more
 		t.Fatal(err)
 	}
@@ -109,7 +112,33 @@ func TestCollectors(t *testing.T) {
 	calls = 0
 	r, _ = start()
 	defer r.Close()
-	wantMerged(t, "a new process", dir, map[string]float64{`level l="a"`: 1, `level l="b"`: 2, "calls_total": 4, "answer": 42})
+	wantMerged(t, "a new process", dir, map[string]float64{`level l="a"`: 1, `level l="b"`: 2, "calls_total": 4, "answer": 42, `queue pid="1"`: 5})
+}
+
+// described is a collector that leaves its description to what it sends.
+type described struct{ levels }
+
+func (d *described) Describe(ch chan<- *Desc) { DescribeByCollect(&d.levels, ch) }
+
+func TestDescribeByCollect(t *testing.T) {
+	dir := t.TempDir()
+	r := process(t, dir, "1")
+	c := &described{levels{NewDesc("level", "Level.", []string{"l"}, nil).WithMode(ModeSum), map[string]float64{"a": 1}}}
+	r.MustRegister(c)
+	wantMerged(t, "registered", dir, map[string]float64{`level l="a"`: 1})
+	if err := r.Register(c); !errors.As(err, new(AlreadyRegisteredError)) {
+		t.Errorf("registered again: %v", err)
+	}
+	if !r.Unregister(c) {
+		t.Error("not unregistered")
+	}
+	fault := errors.New("fault")
+	if err := r.Register(several{descs: []*Desc{NewInvalidDesc(fault)}}); !errors.Is(err, fault) {
+		t.Errorf("an invalid description: %v", err)
+	}
+	if _, err := NewConstMetric(NewInvalidDesc(fault), GaugeValue, 1); err != fault {
+		t.Errorf("a metric of an invalid description: %v", err)
+	}
 }
 
 func TestHelpers(t *testing.T) {
@@ -151,22 +180,4 @@ func TestCollectorMayRegister(t *testing.T) {
 		return 1
 	}))
 	wantMerged(t, "registered while asked", dir, map[string]float64{"g": 1, "late_total": 0})
-}
-
-// TestProcessID: one that can't be part of a file name is refused, and the
-// metrics are served all the same.
-func TestProcessID(t *testing.T) {
-	dir := t.TempDir()
-	var log strings.Builder
-	r := NewRegistry(Options{Dir: dir, ProcessID: "../7", Logger: textLogger(&log)})
-	c := NewCounter(CounterOpts{Name: "c_total", Help: "C."})
-	r.MustRegister(c)
-	c.Inc()
-	wantMerged(t, "served", dir, map[string]float64{"c_total": 1})
-	if err := r.Err(); err != nil || strings.Count(logOf(r, &log), "\n") != 1 {
-		t.Errorf("Err() is %v, log:\n%s", err, log.String())
-	}
-	if err := r.Close(); err != nil {
-		t.Error(err)
-	}
 }

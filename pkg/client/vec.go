@@ -444,6 +444,9 @@ func (f *family[M]) stripe(c *cell) {
 		return
 	}
 	for e := range f.table.Load().all {
+		if !e.metric.holds(c) {
+			continue
+		}
 		for _, p := range e.metric.places() {
 			if p.cell == c {
 				if all, ok := f.store.more(f.kind, f.keyOf(e, p), stripes); ok {
