@@ -121,9 +121,7 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, dirPath string, 
 func (f *serveFlags) handler(dir *multiproc.Dir) http.Handler {
 	var own prometheus.Gatherer
 	if !f.noOwn {
-		registry := prometheus.NewRegistry()
-		registry.MustRegister(newCollector(dir))
-		own = registry
+		own = newSelf(dir)
 	}
 	mux := http.NewServeMux()
 	mux.Handle(f.path, expose.NewHandler(dir, own))
