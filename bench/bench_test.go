@@ -121,7 +121,7 @@ func TestShapes(t *testing.T) {
 			}
 			want := 0
 			for _, c := range tableFor(s) {
-				if !s.churn || !strings.HasPrefix(c.name, "promagg") {
+				if !s.churn || !strings.HasPrefix(c.name, "promagg") || c.name == coldName {
 					want++
 				}
 			}
@@ -167,6 +167,58 @@ func TestGrowth(t *testing.T) {
 	}
 	if marks := judgeGrowth(rows); len(marks) != 1 {
 		t.Errorf("want one mark, got %v", marks)
+	}
+}
+
+// A fleet is served right, and while one more writer adds series, too.
+func TestFleet(t *testing.T) {
+	r := command(t, "-fleet", "-writers", "30")
+	f := r.Fleets[0]
+	if f.Writers != 30 || f.Files != 180 || f.Mapped != 180 || f.Read != 0 || f.Descriptors < 180 || f.Quiet.Scrapes == 0 || f.Memory.RSS <= 0 {
+		t.Errorf("got %+v", f)
+	}
+	if f.Beside == nil || f.Growing == nil || f.Growing.Scrapes == 0 || f.Grown != int(growRate*(100*time.Millisecond/3).Seconds()) || f.Rate <= 0 {
+		t.Errorf("beside one that grows: got %+v", f)
+	}
+	if len(r.Marks) != 0 {
+		t.Errorf("a fleet of another size has no marks, got %v", r.Marks)
+	}
+	f.Writers = fleetWriters
+	r = report{Fleets: []fleet{f}}
+	r.judge()
+	if len(r.Marks) != 2 {
+		t.Errorf("want two marks, got %v", r.Marks)
+	}
+	var out bytes.Buffer
+	if err := r.writeTable(&out); err != nil || !strings.Contains(out.String(), "while one more writer added") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+// A fleet that is served wrong ends the run.
+func TestFleetNotices(t *testing.T) {
+	right := fleetTruth(3)
+	dir := t.TempDir()
+	if err := (&fleetOrder{Dir: dir, First: 0, Last: 3}).play(); err != nil {
+		t.Fatal(err)
+	}
+	check := func() error {
+		b := &bench{dir: directory{path: dir, shape: shape{live: everyone}}}
+		text, err := b.exposition(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = right.check("promagg", answer{text: text})
+		return err
+	}
+	if err := check(); err != nil {
+		t.Error(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "gauge_max_1002.db")); err != nil {
+		t.Fatal(err)
+	}
+	if err := check(); !errors.Is(err, errDisagree) {
+		t.Errorf("without a file: got %v", err)
 	}
 }
 
@@ -429,6 +481,7 @@ func TestOptions(t *testing.T) {
 	for _, args := range [][]string{
 		{"-runs", "0"}, {"-writers", "-1"}, {"-generator", "perl"}, {"extra"}, {"-shape", "X"}, {"-shape", "L,"}, {"-shape", ""},
 		{"-dir", "/tmp/x"}, {"-shape", "S,L", "-dir", "/tmp/x"}, {"-big"}, {"-growth", "-shape", "L"},
+		{"-fleet", "-growth"}, {"-fleet", "-entries", "5"},
 	} {
 		o, err := parseOptions(args, io.Discard)
 		if err == nil && slices.Equal(args, []string{"-shape", ""}) {
@@ -467,6 +520,14 @@ func TestCPUTime(t *testing.T) {
 		if now > before {
 			break // the clock runs, so the right fields are read
 		}
+	}
+	fine, ok := scheduled(os.Getpid())
+	coarse, err := ticked(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok && (fine < coarse/2-time.Second || fine > 2*coarse+time.Second) {
+		t.Errorf("%s by the scheduler, %s by the clock", fine, coarse)
 	}
 	if _, err := cpuTime(-1); err == nil {
 		t.Error("want an error for a process that is not there")

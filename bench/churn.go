@@ -18,8 +18,8 @@ const (
 )
 
 // measureChurn measures one promagg at the start, while writers come and go, when
-// half of them have, and when all have. The Python collector and the limit are
-// for the end: they look at the directory for the first time at each scrape.
+// half of them have, and when all have. A cold start, the Python collector and the
+// limit are for the end: they look at the directory for the first time at each scrape.
 func (b *bench) measureChurn(ctx context.Context) (s *section, err error) {
 	if !b.dir.built || b.dir.shape.live == 0 {
 		return nil, errors.New("churn needs a directory that was built")
@@ -79,7 +79,7 @@ func (b *bench) measureChurn(ctx context.Context) (s *section, err error) {
 	end := []*player{stage("end", fmt.Sprintf("when %d have come and gone", all))}
 	var others []contestant
 	for _, c := range tableFor(b.dir.shape) {
-		if c.name == limitName || c.name == limitAllName || c.name == pythonName {
+		if c.name == limitName || c.name == limitAllName || c.name == coldName || c.name == pythonName {
 			others = append(others, c)
 		}
 	}

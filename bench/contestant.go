@@ -39,8 +39,8 @@ const (
 	rubyName     = "ruby"
 )
 
-// How many scrapes a turn has: enough for a CPU clock that ticks 100 times a
-// second, and only one of what has to be made anew for each.
+// How many scrapes a turn has: enough for a median, and only one of what has to be
+// made anew for each.
 const turnScrapes = 20
 
 var contestants = []contestant{

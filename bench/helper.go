@@ -25,6 +25,8 @@ type order struct {
 	Hold  []string    `json:"hold,omitempty"` // value files to keep mapped writable
 	Churn *churnOrder `json:"churn,omitempty"`
 	Serve []byte      `json:"serve,omitempty"` // what to serve over HTTP
+	Fleet *fleetOrder `json:"fleet,omitempty"`
+	Grow  *growOrder  `json:"grow,omitempty"`
 }
 
 // churnOrder is about writers that come and go.
@@ -55,6 +57,22 @@ func playHelper(stdin io.Reader, stdout io.Writer) error {
 	}
 	if o.Serve != nil {
 		return serveBytes(o.Serve, stdin, stdout)
+	}
+	if o.Grow != nil {
+		n, err := o.Grow.play()
+		if err != nil {
+			return err
+		}
+		if err := json.NewEncoder(stdout).Encode(n); err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, stdin) // it lives on
+		return err
+	}
+	if o.Fleet != nil {
+		if err := o.Fleet.play(); err != nil {
+			return err
+		}
 	}
 	for _, path := range o.Hold {
 		// Never closed: it is the end of the process that ends the writer.
@@ -139,10 +157,18 @@ func hold(ctx context.Context, paths []string) (*helper, error) {
 	if err != nil {
 		return nil, err
 	}
-	if line, err := h.out.ReadString('\n'); err != nil || line != "ready\n" {
-		return nil, errors.Join(fmt.Errorf("the process that holds the files: want ready, got %q", line), h.stop())
+	if err := h.ready(); err != nil {
+		return nil, errors.Join(err, h.stop())
 	}
 	return h, nil
+}
+
+// ready waits until the process holds its files.
+func (h *helper) ready() error {
+	if line, err := h.out.ReadString('\n'); err != nil || line != "ready\n" {
+		return fmt.Errorf("the process that holds the files: want ready, got %q", line)
+	}
+	return nil
 }
 
 // stop ends the process by ending its input, which is the end of its writers.

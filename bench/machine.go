@@ -53,6 +53,33 @@ const tick = time.Second / 100
 // together, in user and kernel mode. It asks /proc because getrusage(2) tells
 // nothing of a child before it has ended.
 func cpuTime(pid int) (time.Duration, error) {
+	if used, ok := scheduled(pid); ok {
+		return used, nil
+	}
+	return ticked(pid)
+}
+
+// scheduled is cpuTime by what the scheduler counts, in nanoseconds. It reports
+// false where the kernel does not tell.
+func scheduled(pid int) (used time.Duration, ok bool) {
+	// The kernel counts a thread's time when it leaves a core: so must our own first.
+	time.Sleep(time.Millisecond)
+	threads, err := os.ReadDir(procPath(pid, "task"))
+	if err != nil {
+		return 0, false
+	}
+	for _, t := range threads {
+		n, err := strconv.ParseInt(firstWord(procPath(pid, "task/"+t.Name()+"/schedstat")), 10, 64)
+		if err != nil {
+			return 0, false
+		}
+		used += time.Duration(n)
+	}
+	return used, used > 0
+}
+
+// ticked is cpuTime by the clock of 100 ticks a second.
+func ticked(pid int) (time.Duration, error) {
 	path := procPath(pid, "stat")
 	b, err := os.ReadFile(path)
 	if err != nil {

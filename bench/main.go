@@ -7,6 +7,8 @@
 //	go run ./bench -quick           # S, M and L, under a minute
 //	go run ./bench -growth          # how the cost grows, from 10^4 to 10^6 entries
 //	go run ./bench -growth -big     # to 10^7, which takes 3 GiB
+//	go run ./bench -fleet           # 1000 living writers of 6 files: between scrapes, and beside one that grows
+//	go run ./bench -fleet -big      # also 20 000, more files than a process may map
 //
 // Words. A shape says what a directory of value files looks like (shapes, in
 // shape.go). A contestant is one way to get the merged values of a directory
@@ -63,6 +65,7 @@ func exitOn(err error) {
 type options struct {
 	quick, json, keep bool
 	growth, big       bool
+	fleet             bool
 	shape             string
 	dir               string
 	generator         string
@@ -80,7 +83,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	fs.StringVar(&o.shape, "shape", "", "what to measure: all, or some of "+strings.Join(shapeNames(), ",")+" (default: all, with -quick S,M,L)")
 	fs.BoolVar(&o.quick, "quick", false, "3 rounds of the slow contestants")
 	fs.BoolVar(&o.growth, "growth", false, "measure how the cost grows with the entries instead")
-	fs.BoolVar(&o.big, "big", false, "with -growth: up to 10^7 entries")
+	fs.BoolVar(&o.fleet, "fleet", false, "measure what a daemon costs beside 1000 living writers of 6 files, or -writers of them, instead")
+	fs.BoolVar(&o.big, "big", false, "with -growth: up to 10^7 entries; with -fleet: 20 000 writers, too")
 	fs.BoolVar(&o.json, "json", false, "print JSON instead of tables")
 	fs.BoolVar(&o.keep, "keep", false, "leave the directories that were built where they are")
 	fs.StringVar(&o.dir, "dir", "", "directory to measure as it is found, or to build one shape in if it is empty or not there (default: a temporary one, on tmpfs if it has room)")
@@ -102,8 +106,10 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("-writers, -entries, -runs: want at least 0, 0 and 1, got %d, %d, %d", o.writers, o.entries, o.runs)
 	case o.generator != "go" && o.generator != "python":
 		return o, fmt.Errorf("-generator: want go or python, got %q", o.generator)
-	case o.big && !o.growth:
-		return o, errors.New("-big: want it with -growth")
+	case o.big && !o.growth && !o.fleet:
+		return o, errors.New("-big: want it with -growth or -fleet")
+	case o.fleet && (o.growth || o.dir != "" || o.shape != "" || o.entries > 0):
+		return o, errors.New("-fleet: want it without -growth, -dir, -shape and -entries")
 	case o.growth && (o.dir != "" || o.shape != "" || o.writers > 0 || o.entries > 0):
 		return o, errors.New("-growth: want it without -dir, -shape, -writers and -entries")
 	}
@@ -138,12 +144,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	defer os.RemoveAll(work)
 	b := &bench{options: o, work: work, python: findPython(ctx, pythons), ruby: findRuby(ctx, rubies), log: stderr}
 	r := &report{Machine: thisMachine(), Python: b.python.version, Ruby: b.ruby.version} // before we make load of our own
-	if o.growth {
+	switch {
+	case o.fleet:
+		if r.Fleets, err = b.measureFleets(ctx); err != nil {
+			return err
+		}
+	case o.growth:
 		if r.Growth, err = b.measureGrowth(ctx, growthSizes(o.big)); err != nil {
 			return err
 		}
-	} else if r.Sections, err = b.measureShapes(ctx); err != nil {
-		return err
+	default:
+		if r.Sections, err = b.measureShapes(ctx); err != nil {
+			return err
+		}
 	}
 	if o.writers == 0 && o.entries == 0 && o.dir == "" {
 		r.judge()

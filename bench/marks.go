@@ -73,6 +73,7 @@ func (r *report) judge() {
 		marks = append(marks, atMost("L, CPU of 200 scrapes at once, in terms of one", 3, herd.CPU/one.CPU, " x", true)...)
 	}
 	marks = append(marks, judgeGrowth(r.Growth)...)
+	marks = append(marks, judgeFleets(r.Fleets)...)
 	r.Marks = marks
 }
 

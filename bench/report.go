@@ -15,6 +15,7 @@ type report struct {
 	Ruby     string     `json:"ruby,omitempty"`
 	Sections []*section `json:"directories"`
 	Growth   []growth   `json:"growth,omitempty"`
+	Fleets   []fleet    `json:"fleets,omitempty"`
 	Marks    []mark     `json:"marks"`
 }
 

@@ -27,6 +27,10 @@ func (r *report) writeTable(out io.Writer) error {
 		b.WriteByte('\n')
 		writeGrowth(&b, r.Growth)
 	}
+	if len(r.Fleets) > 0 {
+		b.WriteByte('\n')
+		writeFleets(&b, r.Fleets)
+	}
 	if len(r.Sections) > 0 {
 		b.WriteString(legend)
 		r.abouts(&b)

@@ -1,64 +1,82 @@
 package main
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/multiproc"
 )
 
-// collector tells of a directory and of what is wrong with it.
-type collector struct {
-	dir *multiproc.Dir
-	prometheus.Collector
-
-	files, frozen, read, corrupt, bytes, entries, series, conflicts, invalid *prometheus.Desc
-	dropped, damages, scans, watching                                        *prometheus.Desc
-	archives, archiveBytes, folding, folds, foldFailures, foldTook           *prometheus.Desc
-	folded, expired, written                                                 *prometheus.Desc
+// self gathers the metrics of promagg itself, which tell of a directory and of
+// what is wrong with it. It makes the families as they are: a [prometheus.Registry]
+// asks collectors in goroutines of their own and checks whatever they say, and that
+// at each scrape takes as long as all else about a small directory. A test has them
+// checked instead.
+type self struct {
+	dir   *multiproc.Dir
+	fixed []*dto.MetricFamily // that never change
 }
 
-func newCollector(dir *multiproc.Dir) *collector {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("promagg_"+name, help, labels, nil)
-	}
-	return &collector{
-		dir:       dir,
-		Collector: version.NewCollector("promagg"),
-		files:     desc("files", "Value files in the directory, by state of their writer.", "state"),
-		frozen:    desc("frozen_files", "Value files of dead writers that were read a last time; their values are in memory."),
-		read:      desc("unmapped_files", "Value files that every scrape reads, for want of mappings (vm.max_map_count)."),
-		corrupt:   desc("corrupt_files", "Value files that can't be read, or not to their end."),
-		bytes:     desc("mapped_bytes", "Size of the value files, as mapped."),
-		entries:   desc("entries", "Entries of the value files that are merged."),
-		series:    desc("series", "Series that the entries are merged into, buckets not counted."),
-		conflicts: desc("conflicting_families", "Families on which writers disagree, by what they disagree on.", "kind"),
-		invalid:   desc("invalid_histograms", "Histograms with series that are left out because of a negative count."),
-		dropped:   desc("dropped_entries_total", "Entries left out because no exposition can hold them, by what is wrong.", "reason"),
-		damages:   desc("damages_total", "Times that a value file was found damaged."),
-		scans:     desc("directory_scans_total", "Times that the whole directory was listed."),
-		watching:  desc("watching", "Whether the kernel tells of new files (1); otherwise rescans find them (0)."),
-		archives:  desc("archives", "Archives in the directory, in which the values of dead writers' files are added up."),
-
-		archiveBytes: desc("archive_bytes", "Size of the archives."),
-		folding:      desc("folding", "Whether this process folds dead writers' files (1), or only serves them (0)."),
-		folds:        desc("folds_total", "Archives that were written."),
-		foldFailures: desc("fold_failures_total", "Rounds of folding that did not come to their end."),
-		foldTook:     desc("fold_duration_seconds_total", "Time that folding took."),
-		folded:       desc("folded_files_total", "Value files of dead writers that were added to an archive and deleted."),
-		expired:      desc("expired_files_total", "Value files of dead writers that were deleted because they count for nothing: live gauges, and gauges past their retention."),
-		written:      desc("archive_written_bytes_total", "Size of all archives that were written."),
-	}
+func newSelf(dir *multiproc.Dir) *self {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(version.NewCollector("promagg"))
+	return &self{dir, registry.MustGather()} // which can't fail for a constant
 }
 
-// Describe implements prometheus.Collector.
-func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	c.Collector.Describe(ch)
-	for _, d := range []*prometheus.Desc{c.files, c.frozen, c.read, c.corrupt, c.bytes, c.entries, c.series, c.conflicts, c.invalid, c.dropped, c.damages, c.scans, c.watching,
-		c.archives, c.archiveBytes, c.folding, c.folds, c.foldFailures, c.foldTook, c.folded, c.expired, c.written} {
-		ch <- d
+// Gather implements [prometheus.Gatherer].
+func (s *self) Gather() ([]*dto.MetricFamily, error) {
+	stats := s.dir.Stats()
+	g := gathered{families: slices.Grow(slices.Clone(s.fixed), 32)}
+
+	files := g.gauge("files", "Value files in the directory, by state of their writer.")
+	files.add(float64(stats.Alive), "state", "alive")
+	files.add(float64(stats.Dead), "state", "dead")
+	g.gauge("frozen_files", "Value files of dead writers that were read a last time; their values are in memory.").add(float64(stats.Frozen))
+	g.gauge("unmapped_files", "Value files that every scrape reads, for want of mappings (vm.max_map_count).").add(float64(stats.Read))
+	g.gauge("corrupt_files", "Value files that can't be read, or not to their end.").add(float64(stats.Corrupt))
+	g.gauge("mapped_bytes", "Size of the value files, as mapped.").add(float64(stats.Bytes))
+	g.gauge("entries", "Entries of the value files that are merged.").add(float64(stats.Entries))
+	g.gauge("series", "Series that the entries are merged into, buckets not counted.").add(float64(stats.Series))
+	conflicts := g.gauge("conflicting_families", "Families on which writers disagree, by what they disagree on.")
+	for _, k := range merge.ConflictKinds() {
+		conflicts.add(float64(stats.Conflicts[k]), "kind", k.String())
 	}
+	g.gauge("invalid_histograms", "Histograms with series that are left out because of a negative count.").add(float64(stats.Invalid))
+	dropped := g.counter("dropped_entries_total", "Entries left out because no exposition can hold them, by what is wrong.")
+	for _, r := range merge.Reasons() {
+		dropped.add(float64(stats.Dropped[r]), "reason", r.String())
+	}
+	g.counter("damages_total", "Times that a value file was found damaged.").add(float64(stats.Damages))
+	g.counter("directory_scans_total", "Times that the whole directory was listed.").add(float64(stats.Scans))
+	g.gauge("watching", "Whether the kernel tells of new files (1); otherwise rescans find them (0).").add(oneIf(stats.Watching))
+	g.fold(stats)
+
+	slices.SortFunc(g.families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
+	for _, f := range g.families {
+		if len(f.Metric) > 1 {
+			slices.SortFunc(f.Metric, func(a, b *dto.Metric) int { return strings.Compare(a.Label[0].GetValue(), b.Label[0].GetValue()) })
+		}
+	}
+	return g.families, nil
+}
+
+// fold tells what becomes of dead writers' files.
+func (g *gathered) fold(stats multiproc.Stats) {
+	did := stats.Fold
+	g.gauge("archives", "Archives in the directory, in which the values of dead writers' files are added up.").add(float64(stats.Archives))
+	g.gauge("archive_bytes", "Size of the archives.").add(float64(stats.ArchiveBytes))
+	g.gauge("folding", "Whether this process folds dead writers' files (1), or only serves them (0).").add(oneIf(did.Active))
+	g.counter("folds_total", "Archives that were written.").add(float64(did.Folds))
+	g.counter("fold_failures_total", "Rounds of folding that did not come to their end.").add(float64(did.Failed))
+	g.counter("fold_duration_seconds_total", "Time that folding took.").add(did.Took.Seconds())
+	g.counter("folded_files_total", "Value files of dead writers that were added to an archive and deleted.").add(float64(did.Folded))
+	g.counter("expired_files_total", "Value files of dead writers that were deleted because they count for nothing: live gauges, and gauges past their retention.").add(float64(did.Expired))
+	g.counter("archive_written_bytes_total", "Size of all archives that were written.").add(float64(did.Written))
 }
 
 func oneIf(yes bool) float64 {
@@ -68,41 +86,36 @@ func oneIf(yes bool) float64 {
 	return 0
 }
 
-// Collect implements prometheus.Collector.
-func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	c.Collector.Collect(ch)
-	s := c.dir.Stats()
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+// gathered collects families.
+type gathered struct{ families []*dto.MetricFamily }
+
+func (g *gathered) gauge(name, help string) samples {
+	return g.family(name, help, dto.MetricType_GAUGE)
+}
+func (g *gathered) counter(name, help string) samples {
+	return g.family(name, help, dto.MetricType_COUNTER)
+}
+
+func (g *gathered) family(name, help string, typ dto.MetricType) samples {
+	name = "promagg_" + name
+	f := &dto.MetricFamily{Name: &name, Help: &help, Type: &typ}
+	g.families = append(g.families, f)
+	return samples{f}
+}
+
+// samples are those of a family.
+type samples struct{ of *dto.MetricFamily }
+
+// add adds a sample with labels: names and values in turn.
+func (s samples) add(v float64, labels ...string) {
+	m := &dto.Metric{}
+	for i := 0; i < len(labels); i += 2 {
+		m.Label = append(m.Label, &dto.LabelPair{Name: &labels[i], Value: &labels[i+1]})
 	}
-	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	if *s.of.Type == dto.MetricType_COUNTER {
+		m.Counter = &dto.Counter{Value: &v}
+	} else {
+		m.Gauge = &dto.Gauge{Value: &v}
 	}
-	gauge(c.files, float64(s.Alive), "alive")
-	gauge(c.files, float64(s.Dead), "dead")
-	gauge(c.frozen, float64(s.Frozen))
-	gauge(c.read, float64(s.Read))
-	gauge(c.corrupt, float64(s.Corrupt))
-	gauge(c.bytes, float64(s.Bytes))
-	gauge(c.entries, float64(s.Entries))
-	gauge(c.series, float64(s.Series))
-	for _, k := range merge.ConflictKinds() {
-		gauge(c.conflicts, float64(s.Conflicts[k]), k.String())
-	}
-	gauge(c.invalid, float64(s.Invalid))
-	for _, r := range merge.Reasons() {
-		counter(c.dropped, s.Dropped[r], r.String())
-	}
-	counter(c.damages, s.Damages)
-	counter(c.scans, s.Scans)
-	gauge(c.watching, oneIf(s.Watching))
-	gauge(c.archives, float64(s.Archives))
-	gauge(c.archiveBytes, float64(s.ArchiveBytes))
-	gauge(c.folding, oneIf(s.Fold.Active))
-	counter(c.folds, s.Fold.Folds)
-	counter(c.foldFailures, s.Fold.Failed)
-	ch <- prometheus.MustNewConstMetric(c.foldTook, prometheus.CounterValue, s.Fold.Took.Seconds())
-	counter(c.folded, s.Fold.Folded)
-	counter(c.expired, s.Fold.Expired)
-	counter(c.written, s.Fold.Written)
+	s.of.Metric = append(s.of.Metric, m)
 }

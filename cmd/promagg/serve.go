@@ -153,9 +153,7 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 func (f *serveFlags) handler(dir *multiproc.Dir) http.Handler {
 	var own prometheus.Gatherer
 	if !f.noOwn {
-		registry := prometheus.NewRegistry()
-		registry.MustRegister(newCollector(dir))
-		own = registry
+		own = newSelf(dir)
 	}
 	mux := http.NewServeMux()
 	mux.Handle(f.path, expose.NewHandler(dir, own))

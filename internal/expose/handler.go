@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -32,6 +33,23 @@ type handler struct {
 	source Source
 	own    own
 	shared shared
+	// accepted is what was made of the last Accept header. Scrapers ask for the same
+	// each time, and there is more to it than to many an answer.
+	accepted atomic.Pointer[accepted]
+}
+
+type accepted struct {
+	header string
+	format Format
+}
+
+func (h *handler) negotiate(header string) Format {
+	last := h.accepted.Load()
+	if last == nil || last.header != header {
+		last = &accepted{header, Negotiate(header)}
+		h.accepted.Store(last)
+	}
+	return last.format
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -40,7 +58,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "method not allowed: use GET or HEAD", http.StatusMethodNotAllowed)
 		return
 	}
-	format := Negotiate(strings.Join(r.Header.Values("Accept"), ","))
+	format := h.negotiate(strings.Join(r.Header.Values("Accept"), ","))
 	filter := Filter(r.URL.Query()["name[]"])
 	snapshot, err := h.snapshot(r.Context(), filter)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 )
 
@@ -49,6 +50,20 @@ func (o *own) wanted(filter Filter) bool {
 	return filter.all() || names == nil || time.Now().Unix() > o.until.Load() || slices.ContainsFunc(filter, func(name string) bool { return (*names)[name] })
 }
 
+// learn takes note of the names, if those that are known are out of date.
+func (o *own) learn(families []*dto.MetricFamily) {
+	now := time.Now().Unix()
+	if o.names.Load() != nil && now <= o.until.Load() {
+		return
+	}
+	names := make(map[string]bool, 2*len(families))
+	for _, mf := range families {
+		names[mf.GetName()], names[base(mf.GetName())] = true, true
+	}
+	o.names.Store(&names)
+	o.until.Store(now + namesFor)
+}
+
 // gather encodes the families that pass the filter, sorted by name.
 func (o *own) gather(format Format, filter Filter) ([]ownFamily, error) {
 	if !o.wanted(filter) {
@@ -58,13 +73,12 @@ func (o *own) gather(format Format, filter Filter) ([]ownFamily, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := make(map[string]bool, 2*len(families))
+	o.learn(families)
 	found := make([]ownFamily, 0, len(families))
 	var b bytes.Buffer
 	encoder := expfmt.NewEncoder(&b, ownFormats[format])
 	for _, mf := range families {
 		name := mf.GetName()
-		names[name], names[base(name)] = true, true
 		if !filter.all() && !slices.Contains(filter, name) && !slices.Contains(filter, base(name)) {
 			continue
 		}
@@ -74,8 +88,6 @@ func (o *own) gather(format Format, filter Filter) ([]ownFamily, error) {
 		}
 		found = append(found, ownFamily{name: name, from: from, to: b.Len()})
 	}
-	o.names.Store(&names)
-	o.until.Store(time.Now().Unix() + namesFor)
 	for i := range found {
 		found[i].text = b.Bytes()[found[i].from:found[i].to]
 	}

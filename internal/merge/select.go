@@ -1,5 +1,7 @@
 package merge
 
+import "slices"
+
 // Choose chooses families, which find returns by name, nil for none.
 type Choose func(find func(name string) *Family) []*Family
 
@@ -32,6 +34,7 @@ func (x *Index) Select(choose Choose) (s *Snapshot, faulted []Fault) {
 		return &Snapshot{catalog: c}, nil
 	}
 	wanted.cells = make([]bool, len(x.acc))
+	wanted.first, wanted.last = slices.Min(c.cells), slices.Max(c.cells)
 	for _, cell := range c.cells {
 		wanted.cells[cell] = true
 	}
@@ -48,6 +51,9 @@ func (x *Index) Select(choose Choose) (s *Snapshot, faulted []Fault) {
 type selection struct {
 	kinds map[kind]bool
 	cells []bool
+	// No wanted cell is outside of these. Those of a family are mostly close to each
+	// other, so that most entries need no look at cells.
+	first, last uint32
 	// picked has the wanted ones among entries that parts may share, by the first
 	// of them.
 	picked map[*entry]picked
@@ -68,7 +74,7 @@ func (s *selection) entries(p *Part) []uint32 {
 	if known.n != len(p.plain) {
 		known = picked{n: len(p.plain)}
 		for i, e := range p.plain {
-			if s.cells[e.cell] {
+			if e.cell-s.first <= s.last-s.first && s.cells[e.cell] {
 				known.indexes = append(known.indexes, uint32(i))
 			}
 		}
