@@ -11,6 +11,9 @@ BUILD_USER = promagg
 
 FUZZTIME  ?= 60s
 BENCHARGS ?=
+CHAOSTIME ?= 10m
+SOAKTIME  ?= 1h
+CHAOSARGS ?=
 
 version_pkg := github.com/prometheus/common/version
 ldflags = -X $(version_pkg).Version=$(VERSION) \
@@ -20,7 +23,7 @@ ldflags = -X $(version_pkg).Version=$(VERSION) \
           -X $(version_pkg).BuildDate=$(BUILD_DATE)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-gunicorn test lint fuzz bench bench-quick clean
+.PHONY: help build demo demo-gunicorn test lint fuzz chaos soak bench bench-quick clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +70,13 @@ fuzz: ## Fuzz each target for FUZZTIME (60s)
 		! grep -q 'Failing input written' "$$log" || exit 1; \
 		echo "(the time was up; not a failure)"; \
 	done
+
+# With more of its flags in CHAOSARGS, -seed among them.
+chaos: ## Kill workers and promagg at random for CHAOSTIME (10m), and check every scrape
+	go run ./internal/chaos -time $(CHAOSTIME) $(CHAOSARGS)
+
+soak: ## Recycle workers for SOAKTIME (1h), and print what promagg and its directory cost
+	go run ./internal/chaos soak -time $(SOAKTIME) $(CHAOSARGS)
 
 bench: ## Run the benchmark
 	go run ./bench $(BENCHARGS)

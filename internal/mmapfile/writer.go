@@ -40,15 +40,24 @@ type segment struct {
 // new file, rounded up to a page. It returns [ErrLayout] for a file of another
 // layout and a [CorruptError] for one that is damaged.
 func Create(path string, l Layout, size int64) (*Writer, error) {
+	return Continue(path, l, size, func([]byte, uint32) {})
+}
+
+// Continue is [Create] that calls entry for each entry that the file holds already.
+func Continue(path string, l Layout, size int64, entry func(key []byte, value uint32)) (*Writer, error) {
 	if l != ValueOnly && l != ValueTimestamp {
-		panic("mmapfile: bug: Create with layout " + l.String())
+		panic("mmapfile: bug: a writer with layout " + l.String())
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	w := &Writer{f: f, layout: l}
-	if err := w.open(size, func(Entry) error { return nil }); err != nil {
+	err = w.open(size, func(e Entry) error {
+		entry(e.Key, e.Value)
+		return nil
+	})
+	if err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// doubt tells of how many workers it is not known what they had under way.
+func (f *fleet) doubts() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return fmt.Sprintf("%d workers in doubt, by %v updates", f.doubtful, f.doubt)
+}
+
+// report prints what has happened so far.
+func (h *harness) report() {
+	f, ds := h.fleet, h.daemons
+	f.mu.Lock()
+	kills, exits, unready := f.kills, f.exits, f.unready
+	f.mu.Unlock()
+	ds.mu.Lock()
+	started, dkills, folding := ds.started, ds.kills, ds.folding
+	self, says := maps.Clone(ds.self), maps.Clone(ds.says)
+	ds.mu.Unlock()
+	h.mu.Lock()
+	violations := len(h.violations)
+	h.mu.Unlock()
+	fmt.Fprintf(h.out, "%s: workers killed %d (%d before their first update), exited %d; promagg started %d, killed %d (%d at a sign of a fold)\n",
+		time.Since(h.began).Round(time.Second), kills, unready, exits, started, dkills, folding)
+	fmt.Fprintf(h.out, "   folds at least %.0f, files folded %.0f, expired %.0f, failed rounds %.0f; scrapes answered %d, refused %d; violations %d\n",
+		self["promagg_folds_total"], self["promagg_folded_files_total"], self["promagg_expired_files_total"], self["promagg_fold_failures_total"],
+		h.answered.Load(), h.refused.Load(), violations)
+	var said []string
+	for _, msg := range slices.Sorted(maps.Keys(says)) {
+		said = append(said, fmt.Sprintf("%d × %s", says[msg], msg))
+	}
+	if len(said) > 0 {
+		fmt.Fprintf(h.out, "   promagg warned: %s\n", strings.Join(said, "; "))
+	}
+}
