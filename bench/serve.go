@@ -40,7 +40,11 @@ func startDaemon(ctx context.Context, b *bench) (*daemon, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	d := &daemon{cancel: cancel}
-	d.cmd = exec.CommandContext(ctx, program, "serve", "--dir", b.dir.path, "--liveness", b.dir.liveness().String(), "--web.listen-address", "127.0.0.1:0")
+	fold := "--fold=false"
+	if b.dir.shape.fold {
+		fold = "--fold.interval=1s"
+	}
+	d.cmd = exec.CommandContext(ctx, program, "serve", "--dir", b.dir.path, "--liveness", b.dir.liveness().String(), fold, "--web.listen-address", "127.0.0.1:0")
 	log := &serveLog{address: make(chan string, 1)}
 	d.cmd.Stderr = log
 	d.cmd.WaitDelay = patience

@@ -28,6 +28,7 @@ type shape struct {
 	initial int64 // size of a new file; 0: initialSize
 	ruby    bool  // written by the Ruby client
 	churn   bool  // writers come and go while it is measured
+	fold    bool  // promagg folds the dead; else all contestants find the same files
 	quick   bool  // among those of -quick
 }
 
@@ -44,6 +45,7 @@ var shapes = []shape{
 	{name: "P", about: "1000 live writers of 100 liveall gauges, each a line of its own", writers: 1000, entries: 100, families: gauges, live: everyone},
 	{name: "H", about: "64 writers of 500 histograms of 15 buckets", writers: 64, entries: 500, families: histograms},
 	{name: "C", about: "16 live writers of 100 counters, and 10000 that come and go", writers: 10_000, entries: 100, families: counters, live: 16, initial: 4 << 10, churn: true},
+	{name: "C-fold", about: "as C, what the dead have left is folded every second", writers: 10_000, entries: 100, families: counters, live: 16, initial: 4 << 10, churn: true, fold: true},
 }
 
 // shapesOf finds shapes by a list of names, or all.
