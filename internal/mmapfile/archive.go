@@ -46,6 +46,10 @@ func (n Name) IsClaim() bool {
 	return claimed
 }
 
+// Reserved reports whether the id stands for files of the daemon, and no writer may
+// have it.
+func (n Name) Reserved() bool { return n.ID == ArchiveID || n.IsClaim() }
+
 // Unclaimed returns the name that a claimed file had before.
 func (n Name) Unclaimed() Name {
 	n.ID, _ = n.unclaimed()

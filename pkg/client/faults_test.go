@@ -317,7 +317,6 @@ func TestProcessID(t *testing.T) {
 		"archived": `want a name that is not promagg's own, as "archived" and those that end in "~" and a number are, got "archived"`,
 		"12~1":     `are, got "12~1"`,
 		"web~a~42": `are, got "web~a~42"`,
-		"~0":       `are, got "~0"`,
 		// These are not.
 		"archived1": "", "archived.1": "", "12~": "", "12~1a": "", "a~b": "", "12": "", "web_0": "", "7-0": "",
 	} {

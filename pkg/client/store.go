@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -82,17 +81,10 @@ func checkID(id string) error {
 		return fmt.Errorf("want UTF-8 text without slashes and NULs, got %q", id)
 	case len(id) > maxID:
 		return fmt.Errorf("want at most %d bytes, got %d: %.50q…", maxID, len(id), id)
-	case reservedID(id):
+	case name.Reserved():
 		return fmt.Errorf("want a name that is not promagg's own, as \"archived\" and those that end in \"~\" and a number are, got %q", id)
 	}
 	return nil
-}
-
-// reservedID reports whether an id stands for files of the daemon: the archive,
-// or a file that it is folding.
-func reservedID(id string) bool {
-	stem := strings.TrimRight(id, "0123456789")
-	return id == "archived" || stem != id && strings.HasSuffix(stem, "~")
 }
 
 // maxProcesses bounds how many processes may go by one id.
