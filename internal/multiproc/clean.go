@@ -42,14 +42,15 @@ func remove(path string, dryRun, force bool, which func(mmapfile.Name) bool) (re
 	}
 	var files, alive []string
 	for _, e := range entries {
-		if name, ok := mmapfile.ParseName(e.Name()); !ok || !e.Type().IsRegular() || !which(name) {
+		name, ok := mmapfile.ParseName(e.Name())
+		if !ok || !e.Type().IsRegular() || !which(name) {
 			continue
 		}
 		files = append(files, e.Name())
 		if force {
 			continue
 		}
-		state, err := probeFile(filepath.Join(path, e.Name()))
+		state, err := probeFile(filepath.Join(path, e.Name()), name)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			alive = append(alive, fmt.Sprintf("%s (%v)", strings.Trim(strconv.Quote(e.Name()), `"`), err))
 		} else if state != mmapfile.Dead {
@@ -78,12 +79,12 @@ func remove(path string, dryRun, force bool, which func(mmapfile.Name) bool) (re
 	return removed, nil
 }
 
-func probeFile(path string) (mmapfile.State, error) {
+func probeFile(path string, name mmapfile.Name) (mmapfile.State, error) {
 	f, err := mmapfile.OpenFile(path)
 	if err != nil {
 		return mmapfile.Unknown, err
 	}
 	defer f.Close()
-	v := f.Probe(mmapfile.ProbeAuto)
+	v := probe(f, name, mmapfile.ProbeAuto)
 	return v.State, v.Err
 }

@@ -24,6 +24,7 @@ type Report struct {
 	Size    int64         `json:"size_bytes"`
 	State   string        `json:"state"` // alive, dead or unknown
 	By      string        `json:"state_by"`
+	Proven  bool          `json:"proven_dead"`           // not only by the lack of a lock
 	Why     string        `json:"state_error,omitempty"` // why it is unknown
 	Damage  string        `json:"damage,omitempty"`
 	List    []EntryReport `json:"list,omitempty"`
@@ -61,7 +62,7 @@ func Inspect(path string, p mmapfile.Probe, list bool) (*Report, error) {
 	}
 	defer f.Close()
 	v := probe(f, name, p)
-	r.State, r.By = v.State.String(), v.By.String()
+	r.State, r.By, r.Proven = v.State.String(), v.By.String(), v.Proven
 	if v.Err != nil {
 		r.Why = v.Err.Error()
 	}
