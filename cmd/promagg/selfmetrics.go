@@ -5,6 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
 
 	"github.com/promagg/promagg/internal/merge"
+	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/internal/multiproc"
 )
 
@@ -13,8 +14,8 @@ type collector struct {
 	dir *multiproc.Dir
 	prometheus.Collector
 
-	files, frozen, read, corrupt, bytes, entries, series, conflicts, invalid *prometheus.Desc
-	dropped, damages, scans, watching                                        *prometheus.Desc
+	files, probed, frozen, read, corrupt, bytes, entries, series, conflicts, invalid *prometheus.Desc
+	dropped, damages, scans, watching                                                *prometheus.Desc
 }
 
 func newCollector(dir *multiproc.Dir) *collector {
@@ -25,6 +26,7 @@ func newCollector(dir *multiproc.Dir) *collector {
 		dir:       dir,
 		Collector: version.NewCollector("promagg"),
 		files:     desc("files", "Value files in the directory, by state of their writer.", "state"),
+		probed:    desc("probed_files", "Value files by what is known of their writer, and by which probe it is.", "probe", "state"),
 		frozen:    desc("frozen_files", "Value files of dead writers that were read a last time; their values are in memory."),
 		read:      desc("unmapped_files", "Value files that every scrape reads, for want of mappings (vm.max_map_count)."),
 		corrupt:   desc("corrupt_files", "Value files that can't be read, or not to their end."),
@@ -43,7 +45,7 @@ func newCollector(dir *multiproc.Dir) *collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	c.Collector.Describe(ch)
-	for _, d := range []*prometheus.Desc{c.files, c.frozen, c.read, c.corrupt, c.bytes, c.entries, c.series, c.conflicts, c.invalid, c.dropped, c.damages, c.scans, c.watching} {
+	for _, d := range []*prometheus.Desc{c.files, c.probed, c.frozen, c.read, c.corrupt, c.bytes, c.entries, c.series, c.conflicts, c.invalid, c.dropped, c.damages, c.scans, c.watching} {
 		ch <- d
 	}
 }
@@ -60,6 +62,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(c.files, float64(s.Alive), "alive")
 	gauge(c.files, float64(s.Dead), "dead")
+	for _, p := range mmapfile.Probes() {
+		for _, state := range mmapfile.States() {
+			if p != mmapfile.ProbeOff || state == mmapfile.Alive {
+				gauge(c.probed, float64(s.Probed[multiproc.Probed{By: p, State: state}]), p.String(), state.String())
+			}
+		}
+	}
 	gauge(c.frozen, float64(s.Frozen))
 	gauge(c.read, float64(s.Read))
 	gauge(c.corrupt, float64(s.Corrupt))
