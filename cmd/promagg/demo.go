@@ -50,7 +50,7 @@ directory; nothing is left when it ends.`,
 				Worker: []string{program, demoWorker},
 				Serve: func(ctx context.Context, l net.Listener, dir string) error {
 					// Often enough for somebody who looks on.
-					folding := multiproc.Folding{Interval: 5 * time.Second, Retention: multiproc.Forever}
+					folding := multiproc.Folding{Interval: 5 * time.Second, Settle: time.Second, Retention: multiproc.Forever}
 					return f.serve(ctx, l, multiproc.Options{Path: dir, Logger: log, Fold: folding})
 				},
 				For: duration,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +33,7 @@ that, but for live gauges of the dead, which count for nothing and are deleted.`
 			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 			d := multiproc.Open(multiproc.Options{Path: path, Liveness: probe.Probe, Logger: log,
-				Fold: multiproc.Folding{Retention: retention.duration()}})
+				Fold: multiproc.Folding{Retention: retention.duration(), Settle: 250 * time.Millisecond}})
 			defer d.Close()
 			did, err := d.FoldOnce(cmd.Context())
 			if errors.Is(err, mmapfile.ErrTaken) {

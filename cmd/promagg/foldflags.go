@@ -25,7 +25,7 @@ func (f *foldFlags) options() (multiproc.Folding, error) {
 	if f.minFiles < 1 {
 		return multiproc.Folding{}, usageError{fmt.Errorf("--fold.min-files: want at least 1, got %d", f.minFiles)}
 	}
-	o := multiproc.Folding{Interval: f.interval, MinFiles: f.minFiles, Retention: f.retention.duration()}
+	o := multiproc.Folding{Interval: f.interval, MinFiles: f.minFiles, Retention: f.retention.duration(), Settle: min(time.Second, f.interval)}
 	if !f.on {
 		o.Interval = 0
 	}

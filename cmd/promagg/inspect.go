@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/internal/multiproc"
 )
 
@@ -99,7 +100,10 @@ func (in *inspection) print(w io.Writer) error {
 	var below strings.Builder
 	for _, r := range in.Files {
 		state := r.State
-		if r.By != "" {
+		switch {
+		case r.State == mmapfile.Dead.String() && !r.Proven:
+			state += " (" + r.By + ", no proof)"
+		case r.By != "":
 			state += " (" + r.By + ")"
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d/%d\t%s\n", printable(filepath.Base(r.Path)), printable(r.Writer), dash(r.Client),

@@ -9,6 +9,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/promagg/promagg/internal/merge"
+	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/internal/multiproc"
 )
 
@@ -36,6 +37,14 @@ func (s *self) Gather() ([]*dto.MetricFamily, error) {
 	files := g.gauge("files", "Value files in the directory, by state of their writer.")
 	files.add(float64(stats.Alive), "state", "alive")
 	files.add(float64(stats.Dead), "state", "dead")
+	probed := g.gauge("probed_files", "Value files by what is known of their writer, and by which probe it is.")
+	for _, p := range mmapfile.Probes() {
+		for _, state := range mmapfile.States() {
+			if p != mmapfile.ProbeOff || state == mmapfile.Alive {
+				probed.add(float64(stats.Probed[multiproc.Probed{By: p, State: state}]), "probe", p.String(), "state", state.String())
+			}
+		}
+	}
 	g.gauge("frozen_files", "Value files of dead writers that were read a last time; their values are in memory.").add(float64(stats.Frozen))
 	g.gauge("unmapped_files", "Value files that every scrape reads, for want of mappings (vm.max_map_count).").add(float64(stats.Read))
 	g.gauge("corrupt_files", "Value files that can't be read, or not to their end.").add(float64(stats.Corrupt))
@@ -59,7 +68,9 @@ func (s *self) Gather() ([]*dto.MetricFamily, error) {
 	slices.SortFunc(g.families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
 	for _, f := range g.families {
 		if len(f.Metric) > 1 {
-			slices.SortFunc(f.Metric, func(a, b *dto.Metric) int { return strings.Compare(a.Label[0].GetValue(), b.Label[0].GetValue()) })
+			slices.SortFunc(f.Metric, func(a, b *dto.Metric) int {
+				return slices.CompareFunc(a.Label, b.Label, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetValue(), b.GetValue()) })
+			})
 		}
 	}
 	return g.families, nil

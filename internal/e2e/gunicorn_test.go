@@ -14,16 +14,18 @@ import (
 	"github.com/promagg/promagg/internal/testpeer"
 )
 
-// gunicorn is app.py under gunicorn with some workers, all of it unmodified.
+// gunicorn is app.py under gunicorn with some workers and options, all of it
+// unmodified.
 type gunicorn struct {
 	*testpeer.Process
 	url string
 }
 
-func startGunicorn(t *testing.T, dir string, workers int) *gunicorn {
+func startGunicorn(t *testing.T, dir string, workers int, options ...string) *gunicorn {
 	t.Helper()
-	cmd := command(testpeer.Gunicorn.Path(), "-m", "gunicorn",
-		"--workers", strconv.Itoa(workers), "--bind", "127.0.0.1:0", "--chdir", testdata("."), "app:app")
+	argv := append([]string{testpeer.Gunicorn.Path(), "-m", "gunicorn",
+		"--workers", strconv.Itoa(workers), "--bind", "127.0.0.1:0", "--chdir", testdata(".")}, options...)
+	cmd := command(append(argv, "app:app")...)
 	cmd.Env = append(cmd.Env, "PROMETHEUS_MULTIPROC_DIR="+dir)
 	g := &gunicorn{Process: testpeer.Start(t, cmd)}
 	listening := regexp.MustCompile(`Listening at: (http://127\.0\.0\.1:[0-9]+)`)
@@ -149,4 +151,92 @@ func TestPromtoolCheckMetrics(t *testing.T) {
 			t.Errorf("%s: promtool check metrics: %v\n%s", what, err, out)
 		}
 	}
+}
+
+// TestLivenessPreload: with preload_app the parent has files of its own, which its
+// workers inherit. Whoever is killed, nothing is lost or counted twice, and live gauges
+// are those of the living.
+func TestLivenessPreload(t *testing.T) {
+	testpeer.Require(t, testpeer.Gunicorn)
+	const workers = 3
+	dir := t.TempDir()
+	p := serve(t, dir).ready(t)
+	g := startGunicorn(t, dir, workers, "--preload")
+	parent := strconv.Itoa(g.Pid())
+	// check sums up what all workers have counted, and wants gauges of these processes.
+	check := func(what string, sent int, living map[string]bool) {
+		t.Helper()
+		got := p.scrape(t).samples
+		requests, served := 0.0, 0.0
+		for key, v := range got {
+			name, labels, _ := strings.Cut(key, "{")
+			switch name {
+			case "requests_total":
+				requests += v
+			case "worker_requests", "app_loaded":
+				if pid := regexp.MustCompile(`pid="(\d+)"`).FindStringSubmatch(labels); pid == nil || !living[pid[1]] {
+					t.Errorf("%s: of a process that is dead: %s %v", what, key, v)
+				}
+			}
+			if name == "worker_requests" {
+				served += v
+			}
+		}
+		if requests != float64(sent) || served > requests {
+			t.Errorf("%s: %v requests counted, want %d; the living have served %v of them", what, requests, sent, served)
+		}
+		if v := got[sampleKey("app_loads_total", nil)]; v != 1 {
+			t.Errorf("%s: loaded %v times, want once", what, v)
+		}
+		if v, ok := got[sampleKey("app_loaded", map[string]string{"pid": parent})]; ok != living[parent] || ok && v != 1 {
+			t.Errorf("%s: the parent's own gauge is %v, %v", what, v, ok)
+		}
+		if v, ok := got[sampleKey("requests_in_progress", nil)]; ok != (len(living) > 0) || v != 0 {
+			t.Errorf("%s: in progress are %v, %v", what, v, ok)
+		}
+	}
+	living := func() map[string]bool {
+		pids := g.workers(t)
+		pids[parent] = true
+		return pids
+	}
+	kill := func(pid string) {
+		t.Helper()
+		victim, err := strconv.Atoi(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		testpeer.SignalPid(t, "KILL", victim)
+		testpeer.Ended(t, victim)
+	}
+	check("before the first request", 0, living())
+	sent := g.request(t, 60)
+	check("with requests", sent, living())
+
+	for range 3 {
+		for pid := range g.workers(t) {
+			kill(pid)
+			now := living() // one that comes in its place has nothing yet
+			delete(now, pid)
+			check("a worker is killed", sent, now)
+			break
+		}
+		testpeer.WaitFor(t, "a worker in its place", patience, func() error {
+			if n := len(g.workers(t)); n != workers {
+				return fmt.Errorf("%d workers", n)
+			}
+			return nil
+		})
+		sent += g.request(t, 60)
+		check("with another worker", sent, living())
+	}
+
+	left := g.workers(t) // none of which has the parent's files any more
+	testpeer.SignalPid(t, "KILL", g.Pid())
+	testpeer.Ended(t, g.Pid())
+	check("the parent is killed", sent, left)
+	for pid := range left {
+		kill(pid)
+	}
+	check("all are killed", sent, nil)
 }

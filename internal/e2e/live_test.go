@@ -12,10 +12,10 @@ import (
 	"github.com/promagg/promagg/internal/testpeer"
 )
 
-// TestLiveMeansLive: whatever kills a worker, its live gauges are gone from the
+// TestLivenessNamespaces: whatever kills a worker, its live gauges are gone from the
 // very next scrape and all else it has written is not. No PID is comparable
 // between the two sides where a PID namespace stands between them.
-func TestLiveMeansLive(t *testing.T) {
+func TestLivenessNamespaces(t *testing.T) {
 	namespace := []string{"--pid", "--fork", "--mount-proc"}
 	for _, tc := range []struct {
 		name             string

@@ -19,7 +19,15 @@ import (
 // patience bounds each wait for something that is normally there at once.
 const patience = 30 * time.Second
 
-func TestMain(m *testing.M) { testpeer.Main(m) }
+// TestMain makes the test binary the worker that writes with promagg's own client.
+func TestMain(m *testing.M) {
+	if os.Getenv(goWorkerEnv) == "" {
+		testpeer.Main(m)
+	} else if err := playGoWorker(os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
 
 // client does not go through a proxy that the environment may name, and keeps
 // enough idle connections for the tests that scrape from several goroutines.

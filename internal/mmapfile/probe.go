@@ -28,20 +28,22 @@ type Probe uint8
 // The probes.
 const (
 	// ProbeAuto asks for a lease, and where that can't be had looks at the lock: a
-	// file that is locked has a writer, and one of the Ruby client that is not has
-	// none. All else is unknown.
+	// file that is locked has a writer. All else is unknown. That a file is not locked
+	// tells nothing, not even of clients that lock theirs: a child that the Ruby client
+	// finds itself in gives up its parent's lock, for both have it by one descriptor.
 	ProbeAuto Probe = iota
 	// ProbeLease asks the kernel for a read lease. It sees every process of the
 	// machine in whatever namespace, needs the file's owner uid or CAP_LEASE,
 	// and a filesystem with leases (tmpfs, ext4, xfs, overlayfs; not NFS).
 	ProbeLease
 	// ProbeFlock looks whether the file is locked, as the Ruby client and promagg's
-	// Go client keep theirs. It needs no privilege. The Python client locks nothing,
-	// and all its files pass for dead.
+	// Go client keep theirs. It needs no privilege. What is not locked passes for dead,
+	// without proof: the Python client locks nothing.
 	ProbeFlock
-	// ProbePID looks for a process of the writer's id, which only whoever has the
-	// writers in sight can ask for: same PID namespace, ids that are PIDs. It is
-	// not a matter of the file, and not done here.
+	// ProbePID looks for a process of the writer's id where ProbeAuto can't tell,
+	// which only whoever has the writers in sight can ask for: same PID namespace,
+	// ids that are PIDs. The process is not a matter of the file, and not looked
+	// for here.
 	ProbePID
 	// ProbeOff takes every file that exists for alive, as the Python client's
 	// collector does.
@@ -63,32 +65,37 @@ func ParseProbe(s string) (Probe, error) {
 	return 0, fmt.Errorf("liveness probe: want auto, lease, flock, pid or off, got %q", s)
 }
 
+// Probes returns all ways by which a state can be known.
+func Probes() []Probe { return []Probe{ProbeLease, ProbeFlock, ProbePID, ProbeOff} }
+
+// States returns all states.
+func States() []State { return []State{Alive, Dead, Unknown} }
+
 // Verdict is what a probe found.
 type Verdict struct {
 	State State
 	By    Probe // the probe that told
-	Err   error // why State is Unknown; nil otherwise
-	// Proven says that a writer that is Dead can be relied on to be: what it left may
-	// be moved and deleted.
+	// Proven says of a dead writer that there is none for certain: the file can be
+	// deleted once its values are safe. Else it only passes for dead.
 	Proven bool
+	Err    error // why State is Unknown; nil otherwise
 }
 
-// Probe tells whether some process can still write the file, by any probe but
-// ProbePID. It does not block and takes about a microsecond.
+// Probe tells whether some process can still write the file, as far as the file
+// tells it: ProbePID does what ProbeAuto does. It does not block and takes about a
+// microsecond.
 func (f *File) Probe(p Probe) Verdict {
 	switch p {
 	case ProbeOff:
 		return Verdict{State: Alive, By: ProbeOff}
 	case ProbeFlock:
 		return f.probeFlock()
-	case ProbePID:
-		panic("mmapfile: bug: a process is no matter of the file")
 	}
 	lease := f.probeLease()
 	if p == ProbeLease || lease.State != Unknown {
 		return lease
 	}
-	if flock := f.probeFlock(); flock.State == Alive || flock.State == Dead && f.ruby() {
+	if flock := f.probeFlock(); flock.State == Alive {
 		return flock
 	}
 	return lease
@@ -119,11 +126,23 @@ func (f *File) verdict(by Probe, alive bool, err error) Verdict {
 	case alive:
 		return Verdict{State: Alive, By: by}
 	}
-	return Verdict{State: Dead, By: by, Proven: by == ProbeLease || f.ruby()}
+	return Verdict{State: Dead, By: by, Proven: by == ProbeLease}
 }
 
-// ruby reports whether the Ruby client wrote the file's first entry.
-func (f *File) ruby() bool {
+// Layered reports whether the file is on overlayfs, whose leases tell of descriptors
+// only: a process that has closed all it had, and has the file mapped still, is not
+// seen.
+func (f *File) Layered() bool {
+	var yes bool
+	err := f.with(func(file *os.File) (err error) {
+		yes, err = layered(file)
+		return err
+	})
+	return yes && err == nil
+}
+
+// Ruby reports whether the Ruby client wrote the file's first entry.
+func (f *File) Ruby() bool {
 	var first []byte
 	find := func(data []byte) error {
 		e, _, err := entryAt(data, usedOf(data), headerSize, ValueOnly)

@@ -9,7 +9,7 @@ import (
 )
 
 func TestProbeLease(t *testing.T) {
-	for _, dir := range []string{t.TempDir(), shm(t)} {
+	for _, dir := range []string{t.TempDir(), testpeer.Shm(t)} {
 		path := filepath.Join(dir, "counter_1.db")
 		probe := func(what string, want State) {
 			t.Helper()
@@ -18,10 +18,13 @@ func TestProbeLease(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer f.Close()
-			for _, p := range []Probe{ProbeAuto, ProbeLease} {
-				if v := f.Probe(p); v.State != want || v.By != ProbeLease || v.Err != nil {
-					t.Errorf("%s: %v by %v says %v, %v, want %v", path, what, p, v.State, v.Err, want)
+			for _, p := range []Probe{ProbeAuto, ProbeLease, ProbePID} {
+				if v := f.Probe(p); v.State != want || v.By != ProbeLease || v.Proven != (want == Dead) || v.Err != nil {
+					t.Errorf("%s: %v by %v says %+v, want %v", path, what, p, v, want)
 				}
+			}
+			if v := f.Probe(ProbeFlock); v.State != Dead || v.Proven {
+				t.Errorf("%s: %v and not locked, probe flock says %+v", path, what, v)
 			}
 			if v := f.Probe(ProbeOff); v.State != Alive || v.By != ProbeOff {
 				t.Errorf("%s: probe off says %v", what, v.State)
@@ -55,15 +58,6 @@ func TestProbeLease(t *testing.T) {
 	}
 }
 
-func shm(t *testing.T) string {
-	dir, err := os.MkdirTemp("/dev/shm", "promagg-test-*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 // TestProbeRefused: where the kernel has no leases the answer is unknown, never
 // dead. A device stands for a filesystem without them.
 func TestProbeRefused(t *testing.T) {
@@ -91,7 +85,7 @@ func TestProbeUnprivileged(t *testing.T) {
 		}
 		return
 	}
-	dir := shm(t)
+	dir := testpeer.Shm(t)
 	image := NewImage(ValueOnly)
 	image.Append([]byte(`["c", "c_total", {}, ""]`), 1, 0)
 	if err := os.WriteFile(filepath.Join(dir, "counter_1.db"), image.Bytes(), 0o644); err != nil {

@@ -1,8 +1,11 @@
 package mmapfile
 
 import (
+	"errors"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // StopSignals are the signals that ask a daemon to stop. They stand here
@@ -19,3 +22,8 @@ var Hangup os.Signal = syscall.SIGHUP
 // LossSignals tell a program in the foreground that its terminal is gone, or who
 // was reading its output.
 func LossSignals() []os.Signal { return []os.Signal{syscall.SIGHUP, syscall.SIGPIPE} }
+
+// Exists reports whether there is a process of that PID, one that has ended and was
+// not waited for included. It does not need /proc, which may not show the processes
+// of others.
+func Exists(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }

@@ -16,6 +16,9 @@ func leased(*os.File) (writable bool, err error) {
 	return false, errors.ErrUnsupported
 }
 
+// layered is about a filesystem that macOS does not have.
+func layered(*os.File) (bool, error) { return false, nil }
+
 // reserve extends the file to size bytes that the disk really has.
 func reserve(f *os.File, size int64) error {
 	info, err := f.Stat()

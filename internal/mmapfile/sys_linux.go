@@ -30,6 +30,13 @@ func leased(f *os.File) (writable bool, err error) {
 	return false, os.NewSyscallError("F_SETLEASE", err)
 }
 
+// layered reports whether a file is on overlayfs.
+func layered(f *os.File) (bool, error) {
+	var fs unix.Statfs_t
+	err := unix.Fstatfs(int(f.Fd()), &fs)
+	return fs.Type == unix.OVERLAYFS_SUPER_MAGIC, os.NewSyscallError("fstatfs", err)
+}
+
 // reserve extends the file to size bytes that the disk really has, so that a
 // store into their mapping can't fault. A filesystem without fallocate(2) gets a
 // sparse extension.

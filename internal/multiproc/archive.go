@@ -68,6 +68,7 @@ func (d *Dir) archivesLocked(s *Stats) {
 		s.ArchiveBytes += f.size
 		s.Files--
 		s.Dead--
+		s.Probed[Probed{f.verdict.By, f.verdict.State}]--
 		if f.frozen() {
 			s.Frozen--
 		}

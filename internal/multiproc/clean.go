@@ -24,7 +24,7 @@ var ErrWriters = errors.New("writers may be alive")
 // A process that takes up a file between the look at it and its removal goes on
 // writing a file that has no name.
 func Clean(path string, dryRun, force bool) (removed []string, err error) {
-	removed, err = remove(path, dryRun, force, func(mmapfile.Name) bool { return true })
+	removed, err = remove(path, dryRun, force, func(string, mmapfile.Name) bool { return true })
 	if err == nil && !dryRun {
 		err = fold.Sweep(path)
 	}
@@ -32,29 +32,46 @@ func Clean(path string, dryRun, force bool) (removed []string, err error) {
 }
 
 // MarkDead is Clean for the live gauges of some writers, by their ids: what the
-// Python client's mark_process_dead does when a worker has ended.
+// Python client's mark_process_dead does when a worker has ended. Ruby's slots of a
+// worker are all meant.
 func MarkDead(path string, ids []string, dryRun, force bool) (removed []string, err error) {
-	return remove(path, dryRun, force, func(n mmapfile.Name) bool {
-		return n.Mode.Live() && (slices.Contains(ids, n.ID) || slices.Contains(ids, n.Writer(true)))
+	return remove(path, dryRun, force, func(base string, n mmapfile.Name) bool {
+		switch {
+		case !n.Mode.Live():
+			return false
+		case slices.Contains(ids, n.ID):
+			return true
+		}
+		return slices.Contains(ids, n.Writer(true)) && ruby(filepath.Join(path, base))
 	})
 }
 
+func ruby(path string) bool {
+	f, err := mmapfile.OpenFile(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return f.Ruby()
+}
+
 // remove is Clean for the files of which which reports true.
-func remove(path string, dryRun, force bool, which func(mmapfile.Name) bool) (removed []string, err error) {
+func remove(path string, dryRun, force bool, which func(string, mmapfile.Name) bool) (removed []string, err error) {
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return nil, err
 	}
 	var files, alive []string
 	for _, e := range entries {
-		if name, ok := mmapfile.ParseName(e.Name()); !ok || !e.Type().IsRegular() || !which(name) {
+		name, ok := mmapfile.ParseName(e.Name())
+		if !ok || !e.Type().IsRegular() || !which(e.Name(), name) {
 			continue
 		}
 		files = append(files, e.Name())
 		if force {
 			continue
 		}
-		state, err := probeFile(filepath.Join(path, e.Name()))
+		state, err := probeFile(filepath.Join(path, e.Name()), name)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			alive = append(alive, fmt.Sprintf("%s (%v)", strings.Trim(strconv.Quote(e.Name()), `"`), err))
 		} else if state != mmapfile.Dead {
@@ -83,12 +100,12 @@ func remove(path string, dryRun, force bool, which func(mmapfile.Name) bool) (re
 	return removed, nil
 }
 
-func probeFile(path string) (mmapfile.State, error) {
+func probeFile(path string, name mmapfile.Name) (mmapfile.State, error) {
 	f, err := mmapfile.OpenFile(path)
 	if err != nil {
 		return mmapfile.Unknown, err
 	}
 	defer f.Close()
-	v := f.Probe(mmapfile.ProbeAuto)
+	v := probe(f, name, mmapfile.ProbeAuto)
 	return v.State, v.Err
 }

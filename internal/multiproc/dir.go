@@ -49,6 +49,8 @@ type Dir struct {
 	idle          idleStats
 	tended, turn  int     // how many of order have had their turn, and how often all had
 	growing       []*file // that had new entries when they were looked at last
+	// idleBy counts the files of idle by what has told that they are dead.
+	idleBy [mmapfile.ProbeOff + 1]int
 	// running says that Run tends to what snapshots leave alone, and freezing that it
 	// is told of files that somebody lets go of.
 	running, freezing bool
@@ -58,7 +60,7 @@ type Dir struct {
 	// failure is why the directory, which is there, could not be listed.
 	failure  error
 	stats    Stats    // what is counted since the start; the rest is counted when asked for
-	unprobed bool     // it was logged that probes don't work
+	unprobed []string // hints that were logged for probes that don't work
 	invalid  []string // histograms that were named in the log as invalid
 	closed   bool
 	// included are the files that an archive says it includes, lingering those of them
@@ -99,10 +101,18 @@ type Stats struct {
 	Dropped      map[merge.Reason]uint64 // entries that can't be served, since the start
 	Damages      uint64                  // times that a file was found damaged, since the start
 	Scans        uint64                  // times that the whole directory was listed, since the start
+	// Probed counts the files by what is known of their writers, and by which probe.
+	Probed map[Probed]int
 	// Conflicts counts the families on which writers disagreed at the last snapshot.
 	Conflicts map[merge.ConflictKind]int
 	Invalid   int  // histograms of which series were left out of the last snapshot
 	Watching  bool // whether the kernel tells of new files; else rescans find them
+}
+
+// Probed is what is known of a file's writer.
+type Probed struct {
+	By    mmapfile.Probe
+	State mmapfile.State
 }
 
 // Open returns a directory that has not been looked at yet.

@@ -28,7 +28,9 @@ type file struct {
 	idle              idleStats // what it adds to that of the Dir
 	growing           bool      // among the Dir's growing
 	scan              uint64    // the scan that saw it last
-	died              time.Time // when its writer was found dead
+	// idleBy is the probe by which idle is counted.
+	idleBy mmapfile.Probe
+	died   time.Time // when its writer was found dead
 	// archive says that it is no writer's but holds what dead ones have left, and
 	// included which files' values are among it.
 	archive  bool
@@ -102,9 +104,12 @@ func (f *file) counts() bool {
 func (f *file) frozen() bool { return f.part != nil && f.part.Frozen() }
 
 // freezeLocked reads a dead file a last time, so that it costs nothing any more
-// until it is taken up again. One that is damaged remains to be looked at.
+// until it is taken up again. One that is damaged remains to be looked at, and so
+// does one whose writer may be alive after all. That nobody has written anything yet
+// is a sign of that: a file is there an instant before its writer has it open.
 func (d *Dir) freezeLocked(f *file) {
-	if !d.freezing && !f.archive || f.part == nil || f.frozen() || f.damage != "" || !f.part.Freeze() {
+	proven := f.verdict.Proven && (d.freezing || f.archive)
+	if f.part == nil || f.frozen() || f.damage != "" || !proven || f.f.Used() == 0 || !f.part.Freeze() {
 		return
 	}
 	d.placeLocked(f)
@@ -137,23 +142,23 @@ func (d *Dir) thawLocked(f *file) {
 // values in or out accordingly.
 func (d *Dir) probeLocked(f *file) {
 	was := f.verdict
-	if f.verdict = probe(f.f, f.name, d.opts.Liveness); f.archive {
-		f.verdict = mmapfile.Verdict{State: mmapfile.Dead}
+	if f.archive {
+		f.verdict = mmapfile.Verdict{State: mmapfile.Dead, Proven: true}
+	} else {
+		f.verdict = probe(f.f, f.name, d.opts.Liveness)
 	}
-	if f.frozen() && f.verdict.State == mmapfile.Unknown {
+	if f.frozen() && f.verdict.State != mmapfile.Alive && !f.verdict.Proven {
 		f.verdict = was // what can't be asked is as it was; a deleted file is the listing's matter
 		return
 	}
 	if f.verdict.State == mmapfile.Dead && was.State != mmapfile.Dead {
 		f.died = d.opts.Now()
 	}
-	if f.verdict.State != was.State {
+	if f.verdict.State != was.State || f.verdict.By != was.By {
 		d.log.Debug("writer", "file", f.base, "state", f.verdict.State.String(), "by", f.verdict.By.String())
 	}
-	if f.verdict.Err != nil && !d.unprobed {
-		d.unprobed = true
-		d.log.Warn("can't tell whether writers are alive: their live gauges are served as long as their files exist",
-			"file", f.base, "err", f.verdict.Err, "hint", "run promagg as the owner of the files or with CAP_LEASE, or set --liveness=flock, pid or off")
+	if f.verdict.Err != nil {
+		d.unprobedLocked(f)
 	}
 	switch {
 	case !f.counts():
@@ -163,6 +168,8 @@ func (d *Dir) probeLocked(f *file) {
 	case f.frozen():
 		if f.verdict.State == mmapfile.Alive {
 			d.thawLocked(f)
+		} else {
+			d.placeLocked(f) // it is counted by its probe
 		}
 	case f.part == nil:
 		if was.State == mmapfile.Dead {
@@ -174,6 +181,33 @@ func (d *Dir) probeLocked(f *file) {
 		d.countLocked(f)
 		d.walkLocked(f, false)
 	}
+}
+
+// unprobedLocked says why it can't be known whether a file's writer is alive: once for
+// each thing that there is to do about it.
+func (d *Dir) unprobedLocked(f *file) {
+	err := f.verdict.Err
+	hint := ""
+	switch by := f.verdict.By; {
+	case mmapfile.Exhausted(err), by != mmapfile.ProbePID && errors.Is(err, fs.ErrNotExist):
+		return // we may not open the file again, or it is gone: no matter of the probe
+	case errors.Is(err, errNoPID):
+		hint = "--liveness=pid needs writers whose ids are their PIDs; set auto, flock or off"
+	case by == mmapfile.ProbePID:
+		hint = "run promagg in the PID namespace of the writers and with its /proc, as their user or as root"
+	case by == mmapfile.ProbeLease && errors.Is(err, fs.ErrPermission):
+		hint = "run promagg as the owner of the files or with CAP_LEASE, or set --liveness=flock, pid or off"
+	case by == mmapfile.ProbeLease:
+		hint = "put the directory on a filesystem that has leases (Linux: tmpfs, ext4, xfs), or set --liveness=flock, pid or off"
+	default:
+		hint = "put the directory on a filesystem that has locks, or set --liveness=pid or off"
+	}
+	if slices.Contains(d.unprobed, hint) {
+		return
+	}
+	d.unprobed = append(d.unprobed, hint)
+	d.log.Warn("can't tell whether writers are alive: their live gauges are served as long as their files exist",
+		"file", f.base, "err", err, "hint", hint)
 }
 
 // reopenLocked opens a file from the start again, without its values. What is

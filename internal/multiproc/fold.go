@@ -23,6 +23,11 @@ type Folding struct {
 	// Retention is how long the gauges of mode "all" are kept of a writer that was
 	// found dead: Forever, or 0 for not at all.
 	Retention time.Duration
+	// Settle is how long a writer must have been found dead before its files are
+	// claimed, and how long claimed files are left alone before it is asked whether
+	// anybody writes them after all: a process that is about to open a file is not seen
+	// until it has. 0 is for tests.
+	Settle time.Duration
 	// Hook is called before each step that changes the directory, which is not made
 	// if it returns an error. It is for tests.
 	Hook func(fold.Step) error
@@ -74,6 +79,7 @@ func (d *Dir) FoldOnce(ctx context.Context) (FoldStats, error) {
 	d.Sync(true)
 	w := &folder{d: d}
 	defer w.close()
+	w.settle(ctx)
 	err := w.round(ctx, 1)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -127,13 +133,7 @@ func (w *folder) round(ctx context.Context, least int) (err error) {
 		err = w.linger()
 	}
 	if ok && err == nil {
-		err = w.expire()
-	}
-	for _, archive := range fold.Archives() {
-		if !ok || err != nil || ctx.Err() != nil {
-			break
-		}
-		err = w.kind(archive, max(1, least))
+		err = w.work(ctx, max(1, least))
 	}
 	w.d.mu.Lock()
 	w.d.folds.Took += w.d.opts.Now().Sub(begun)
@@ -143,6 +143,44 @@ func (w *folder) round(ctx context.Context, least int) (err error) {
 	w.d.mu.Unlock()
 	w.report(err)
 	return err
+}
+
+// work claims all files that are to go, and folds or deletes them.
+func (w *folder) work(ctx context.Context, least int) error {
+	expired, err := w.claim(w.dead(w.expired))
+	if err != nil {
+		return err
+	}
+	kinds := make(map[mmapfile.Name][]*file)
+	for _, archive := range fold.Archives() {
+		files := w.dead(func(f *file) bool { return f.name.Archive() == archive })
+		if len(files) < least {
+			continue
+		}
+		if kinds[archive], err = w.claim(files); err != nil {
+			return err
+		}
+	}
+	if len(expired) == 0 && len(kinds) == 0 {
+		return nil
+	}
+	// What stays claimed, should this be the end, is a dead writer's file all the same.
+	w.settle(ctx)
+	err = w.expire(expired)
+	for _, archive := range fold.Archives() {
+		if claimed := kinds[archive]; len(claimed) > 0 && err == nil && ctx.Err() == nil {
+			err = w.kind(archive, claimed)
+		}
+	}
+	return err
+}
+
+// settle waits until who was about to open a file has done so.
+func (w *folder) settle(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(w.d.opts.Fold.Settle):
+	}
 }
 
 // report logs why folding does not go on, once for each reason.
@@ -207,9 +245,10 @@ func (w *folder) delete(names []string) error {
 func (w *folder) dead(which func(*file) bool) []*file {
 	w.d.mu.Lock()
 	defer w.d.mu.Unlock()
+	before := w.d.opts.Now().Add(-w.d.opts.Fold.Settle)
 	var found []*file
 	for _, f := range w.d.order {
-		if !f.archive && f.f != nil && f.damage == "" && f.verdict.State == mmapfile.Dead && f.verdict.Proven && which(f) {
+		if !f.archive && f.f != nil && f.damage == "" && f.verdict.Proven && !f.died.After(before) && which(f) {
 			found = append(found, f)
 		}
 	}
@@ -237,7 +276,7 @@ func (w *folder) claim(files []*file) (claimed []*file, err error) {
 					continue
 				}
 				// It may have been taken up since it was looked at last.
-				if w.d.probeLocked(f); f.verdict.State != mmapfile.Dead {
+				if w.d.probeLocked(f); !f.verdict.Proven {
 					continue
 				}
 				name, err := w.f.Claim(f.name, w.d.takenLocked)
@@ -310,26 +349,23 @@ func (w *folder) prove(f *file, with func(*mmapfile.File) error) (dead bool, err
 		return false, nil // another file has the name
 	}
 	v := probe(opened, f.name, w.d.opts.Liveness)
-	if v.State != mmapfile.Dead || !v.Proven {
+	if !v.Proven {
 		return false, nil
 	}
 	return true, with(opened)
 }
 
-// expire deletes the files of dead writers that count for nothing.
-func (w *folder) expire() error {
-	now := w.d.opts.Now()
-	files := w.dead(func(f *file) bool {
-		if f.name.Mode.Live() {
-			return true
-		}
-		kept := w.d.opts.Fold.Retention
-		return f.name.Mode == mmapfile.All && kept != Forever && now.Sub(f.died) >= kept
-	})
-	if len(files) == 0 {
-		return nil
+// expired reports whether a dead writer's file counts for nothing, or not any more.
+func (w *folder) expired(f *file) bool {
+	if f.name.Mode.Live() {
+		return true
 	}
-	claimed, err := w.claim(files)
+	kept := w.d.opts.Fold.Retention
+	return f.name.Mode == mmapfile.All && kept != Forever && w.d.opts.Now().Sub(f.died) >= kept
+}
+
+// expire deletes claimed files that count for nothing.
+func (w *folder) expire(claimed []*file) (err error) {
 	var back []*file
 	for _, f := range claimed {
 		if err != nil {
@@ -361,20 +397,12 @@ func (w *folder) expireFile(f *file) error {
 	return err
 }
 
-// kind folds the dead writers' files of one type and mode.
-func (w *folder) kind(archive mmapfile.Name, least int) error {
-	files := w.dead(func(f *file) bool { return f.name.Archive() == archive })
-	if len(files) < least {
-		return nil
-	}
+// kind folds claimed files of one type and mode.
+func (w *folder) kind(archive mmapfile.Name, claimed []*file) error {
 	a := fold.New(archive)
 	old, err := w.f.Old(a, w.d.opts.Budget)
 	if err != nil {
-		return err
-	}
-	claimed, err := w.claim(files)
-	if err != nil {
-		return err
+		return errors.Join(err, w.giveBack(claimed))
 	}
 	included, back, err := w.collect(a, claimed)
 	// What is given back has its name before the directory is synced for the rest.

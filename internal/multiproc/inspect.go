@@ -24,6 +24,7 @@ type Report struct {
 	Size    int64         `json:"size_bytes"`
 	State   string        `json:"state"` // alive, dead or unknown, or archive: nobody's any more
 	By      string        `json:"state_by,omitempty"`
+	Proven  bool          `json:"proven_dead"`           // not only by the lack of a lock
 	Why     string        `json:"state_error,omitempty"` // why it is unknown
 	Damage  string        `json:"damage,omitempty"`
 	List    []EntryReport `json:"list,omitempty"`
@@ -60,11 +61,11 @@ func Inspect(path string, p mmapfile.Probe, list bool) (*Report, error) {
 		return r, nil
 	}
 	defer f.Close()
-	if _, err := f.Included(name); err == nil && name.IsArchive() {
-		r.State, r.By = "archive", ""
+	if name.IsArchive() && isArchive(f, name) {
+		r.State, r.Proven = "archive", true
 	} else {
 		v := probe(f, name, p)
-		r.State, r.By = v.State.String(), v.By.String()
+		r.State, r.By, r.Proven = v.State.String(), v.By.String(), v.Proven
 		if v.Err != nil {
 			r.Why = v.Err.Error()
 		}
@@ -110,6 +111,12 @@ func Inspect(path string, p mmapfile.Probe, list bool) (*Report, error) {
 		r.Damage = err.Error()
 	}
 	return r, nil
+}
+
+// isArchive reports whether a file that has an archive's name is one.
+func isArchive(f *mmapfile.File, name mmapfile.Name) bool {
+	_, err := f.Included(name)
+	return err == nil
 }
 
 func formatAt(b mmapfile.Bytes, off uint32) string {

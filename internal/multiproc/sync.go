@@ -111,10 +111,11 @@ func (d *Dir) newsLocked() {
 func (d *Dir) placeLocked(f *file) {
 	place(&d.order, f, &f.inOrder, d.files[f.base] == f)
 	// The dead are left to Run, if there is one: frozen, or with live gauges, which
-	// do not count.
-	idle := f.frozen() || d.running && f.f != nil && f.part == nil && f.verdict.State == mmapfile.Dead
+	// do not count. One that passes for dead without proof is looked at as the living are.
+	idle := f.frozen() || d.running && f.f != nil && f.part == nil && f.verdict.Proven
 	place(&d.active, f, &f.inActive, d.files[f.base] == f && !idle)
 	d.idle.add(f.idle, -1)
+	d.idleBy[f.idleBy] -= f.idle.files
 	if f.idle = (idleStats{}); idle && d.files[f.base] == f {
 		f.idle.files = 1
 		if f.frozen() {
@@ -122,6 +123,8 @@ func (d *Dir) placeLocked(f *file) {
 		}
 	}
 	d.idle.add(f.idle, 1)
+	f.idleBy = f.verdict.By
+	d.idleBy[f.idleBy] += f.idle.files
 }
 
 // idleStats is what the files that are not active add to the statistics, which is
@@ -363,6 +366,10 @@ func (d *Dir) statsLocked() Stats {
 	}
 	s.Dead, s.Frozen, s.Entries = d.idle.files, d.idle.frozen, d.idle.entries
 	s.Fold = d.folds
+	var probed [len(d.idleBy)][mmapfile.Dead + 1]int
+	for by, files := range d.idleBy {
+		probed[by][mmapfile.Dead] = files
+	}
 	for _, f := range d.active {
 		if f.damage != "" {
 			s.Corrupt++
@@ -371,6 +378,7 @@ func (d *Dir) statsLocked() Stats {
 			continue
 		}
 		s.Bytes += int64(len(f.f.Bytes()))
+		probed[f.verdict.By][f.verdict.State]++
 		switch {
 		case f.part == nil:
 		case f.f.Mapped():
@@ -385,6 +393,14 @@ func (d *Dir) statsLocked() Stats {
 		}
 		if f.part != nil {
 			s.Entries += f.part.Entries()
+		}
+	}
+	s.Probed = make(map[Probed]int)
+	for by, states := range probed {
+		for state, files := range states {
+			if files > 0 {
+				s.Probed[Probed{mmapfile.Probe(by), mmapfile.State(state)}] = files
+			}
 		}
 	}
 	d.archivesLocked(&s)

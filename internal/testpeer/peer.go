@@ -72,6 +72,12 @@ var (
 		candidates: []string{"unshare"},
 		probe:      []string{"--pid", "--fork", "--mount-proc", "true"},
 	}
+	// Overlay is unshare(1), with the right to mount overlayfs.
+	Overlay = &Peer{
+		name:       "unshare with the right to mount overlayfs",
+		candidates: []string{"unshare"},
+		probe:      []string{"--mount", "sh", "-c", mountOverlay + "true", "/tmp"},
+	}
 	// Setpriv is setpriv(1), which runs a program as another user.
 	Setpriv = &Peer{
 		name:       "setpriv",
@@ -79,6 +85,11 @@ var (
 		probe:      []string{"--version"},
 	}
 )
+
+// mountOverlay is a shell's line that mounts overlayfs over the directory $0, on tmpfs
+// and empty.
+const mountOverlay = `mount -t tmpfs tmpfs "$0" && mkdir "$0/lower" "$0/upper" "$0/work" && ` +
+	`mount -t overlay overlay -o "lowerdir=$0/lower,upperdir=$0/upper,workdir=$0/work" "$0" && `
 
 // Require skips the test if one of the peers is missing; with CI=true in the
 // environment it fails the test instead.

@@ -149,13 +149,7 @@ func (p *Process) session() []int {
 	var pids []int
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has just ended
-		}
-		// The program's name is in parentheses and may hold anything; behind it
-		// stand state, parent, group and session.
-		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+		f := statFields(path)
 		if len(f) > 3 && f[3] == strconv.Itoa(p.Pid()) && f[0] != "Z" {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 			pids = append(pids, pid)
@@ -179,6 +173,30 @@ func SignalPid(t testing.TB, name string, pid int) {
 	if err := kill(name, strconv.Itoa(pid)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Ended returns once a process that somebody else has started holds nothing any more:
+// it is gone, or a zombie.
+func Ended(t testing.TB, pid int) {
+	t.Helper()
+	WaitFor(t, fmt.Sprintf("process %d to end", pid), patience, func() error {
+		if f := statFields(filepath.Join("/proc", strconv.Itoa(pid), "stat")); len(f) > 0 && f[0] != "Z" {
+			return fmt.Errorf("it is in state %s", f[0])
+		}
+		return nil
+	})
+}
+
+// statFields are the fields of a /proc/PID/stat from the state on, none of a process
+// that is gone.
+func statFields(path string) []string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	// The program's name is in parentheses and may hold anything; behind it stand
+	// state, parent, group and session.
+	return strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 }
 
 // Children lists the child processes of pid.

@@ -30,6 +30,9 @@ func Main(m *testing.M) {
 	}
 	defer os.RemoveAll(dir)
 	program.dir = dir
+	if err := os.Chmod(dir, 0o755); err != nil { // a test may run it as another user
+		panic(err)
+	}
 
 	// The processes live in sessions of their own: an interrupt from the
 	// terminal does not reach them by itself.

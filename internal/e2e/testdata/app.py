@@ -11,6 +11,11 @@ SIZES = Histogram("response_bytes", "Size of responses.", ["path"], buckets=(1, 
 IN_PROGRESS = Gauge("requests_in_progress", "Requests being served.", multiprocess_mode="livesum")
 # Labelled, so that it is not there before the worker's first request.
 WORKER = Gauge("worker_requests", "Requests served by this worker.", ["kind"], multiprocess_mode="liveall")
+# Written as the application is loaded: in each worker, or once in their parent (gunicorn's preload_app).
+LOADED = Counter("app_loads_total", "Times that the application was loaded.")
+LOADED.inc()
+LOADED_HERE = Gauge("app_loaded", "Set in the process that has loaded the application.", multiprocess_mode="liveall")
+LOADED_HERE.set(1)
 
 app = Flask(__name__)
 

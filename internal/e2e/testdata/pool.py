@@ -6,6 +6,7 @@
   kill I    SIGKILL; answers when the worker is gone
   stop I    SIGSTOP; answers when the worker stands still
   cont I    SIGCONT; answers when it is going again
+  again I   starts a worker that gets the PID of worker I, which was killed; answers when it is there
 
 It does not import the client itself. The workers end with it.
 """
@@ -15,13 +16,25 @@ import signal
 import subprocess
 import sys
 
-workers = [
-    subprocess.Popen(
+
+def start():
+    return subprocess.Popen(
         [sys.executable, os.path.join(os.path.dirname(__file__), "worker.py")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
     )
-    for _ in range(int(sys.argv[1]))
-]
+
+
+def start_as(pid):
+    """In a PID namespace of our own nobody else starts processes."""
+    with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+        last.write(str(pid - 1))
+    worker = start()
+    if worker.pid != pid:
+        sys.exit(f"want PID {pid}, got {worker.pid}")
+    return worker
+
+
+workers = [start() for _ in range(int(sys.argv[1]))]
 
 
 def send(worker, sig, wait):
@@ -36,6 +49,9 @@ try:
             workers[int(rest)].kill()
             workers[int(rest)].wait()
             print("killed", flush=True)
+        elif first == "again":
+            workers[int(rest)] = start_as(workers[int(rest)].pid)
+            print("started", flush=True)
         elif first == "stop":
             send(workers[int(rest)], signal.SIGSTOP, os.WUNTRACED)
             print("stopped", flush=True)
