@@ -98,6 +98,36 @@ func testFold(t *testing.T, freezing bool) {
 	want(t, "deleted, by another", values(t, other), total(2)...)
 }
 
+// TestFoldSameClaim: a name that an archive has in its trailer is that of another file
+// by the next time that somebody looks who does not fold.
+func TestFoldSameClaim(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := open(t, dir, mmapfile.ProbeAuto)
+	other, _ := open(t, dir, mmapfile.ProbeAuto)
+	one := func(base string) {
+		w, _ := write(t, dir, base, "c_total", 1)
+		w.Close()
+	}
+	one("counter_1.db")
+	foldOnce(t, d) // of which the trailer has counter_1~1.db
+	want(t, "by another", values(t, other), "c_total", 1)
+	one("counter_2.db")
+	foldOnce(t, d)
+	one("counter_1.db")
+	// A fold that ends before its commit.
+	d.Sync(true)
+	f := &folder{d: d}
+	defer f.close()
+	if _, err := f.open(); err != nil {
+		t.Fatal(err)
+	}
+	claimed, err := f.claim(f.dead(func(*file) bool { return true }))
+	if err != nil || len(claimed) != 1 || claimed[0].base != "counter_1~1.db" {
+		t.Fatalf("claimed %v, %v", claimed, err)
+	}
+	want(t, "claimed, by another", values(t, other), "c_total", 3)
+}
+
 // TestFoldRetention: the gauges that are a series per worker go when their time is
 // over.
 func TestFoldRetention(t *testing.T) {

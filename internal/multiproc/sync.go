@@ -2,6 +2,7 @@ package multiproc
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -266,9 +267,6 @@ func (d *Dir) lstat(base string) (fs.FileInfo, error) { return os.Lstat(d.pathOf
 // scanLocked lists the directory and opens what is new. It reports false where
 // the listing is not to be relied on.
 func (d *Dir) scanLocked() bool {
-	d.stats.Scans++
-	d.stats.Ignored = 0
-	clear(d.lingering)
 	dir, err := os.Open(d.opts.Path)
 	if err != nil {
 		d.failedLocked(err)
@@ -281,19 +279,32 @@ func (d *Dir) scanLocked() bool {
 			d.log.Debug("listing the directory while it may be folded", "err", err)
 		}
 	}
-	if err := mmapfile.List(dir, d.listedLocked); err != nil {
-		d.failedLocked(err)
-		return false
-	}
-	for base, f := range d.files {
-		if f.scan != d.stats.Scans {
-			delete(d.files, base)
-			d.closeLocked(f)
+	// A file that was passed over, because an archive included it, counts after all if
+	// that archive turns out to be gone or another one.
+	for range 3 {
+		d.stats.Scans++
+		d.stats.Ignored = 0
+		clear(d.lingering)
+		_, err := dir.Seek(0, io.SeekStart)
+		if err == nil {
+			err = mmapfile.List(dir, d.listedLocked)
+		}
+		if err != nil {
+			d.failedLocked(err)
+			return false
+		}
+		for base, f := range d.files {
+			if f.scan != d.stats.Scans {
+				delete(d.files, base)
+				d.closeLocked(f)
+			}
+		}
+		d.failure = nil
+		if !d.regroupLocked() {
+			return true
 		}
 	}
-	d.failure = nil
-	// Of an archive that is gone the files count again which it included.
-	return !d.regroupLocked()
+	return false
 }
 
 // listedLocked looks at one directory entry. An error means that it is not the
