@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"sync"
 
-	"github.com/promagg/promagg/internal/exact"
 	"github.com/promagg/promagg/internal/mmapfile"
 )
 
@@ -152,12 +151,15 @@ func (w *pass) monotone(p *Part, bytes mmapfile.Bytes) {
 			}
 		}
 		low[i] = float32(v)
-		// w.plus, which is not inlined.
-		sum, lost := exact.Add(acc[e.cell], v)
-		acc[e.cell] = sum
-		if lost != 0 {
-			w.keep(e.cell, lost)
+		// What nearly always loses nothing, which a greater number plus a smaller one can be
+		// asked with a single subtraction.
+		if cur := acc[e.cell]; cur >= math.Abs(v) {
+			if sum := cur + v; sum-cur == v {
+				acc[e.cell] = sum
+				continue
+			}
 		}
+		w.plus(e.cell, v)
 	}
 }
 
@@ -174,12 +176,15 @@ func (w *pass) monotoneOf(p *Part, bytes mmapfile.Bytes, indexes []uint32) {
 			}
 		}
 		low[i] = float32(v)
-		// w.plus, which is not inlined.
-		sum, lost := exact.Add(acc[e.cell], v)
-		acc[e.cell] = sum
-		if lost != 0 {
-			w.keep(e.cell, lost)
+		// What nearly always loses nothing, which a greater number plus a smaller one can be
+		// asked with a single subtraction.
+		if cur := acc[e.cell]; cur >= math.Abs(v) {
+			if sum := cur + v; sum-cur == v {
+				acc[e.cell] = sum
+				continue
+			}
 		}
+		w.plus(e.cell, v)
 	}
 }
 
