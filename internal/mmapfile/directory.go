@@ -91,29 +91,33 @@ func (d *Directory) Create(name string, like fs.FileInfo) (*os.File, error) {
 // Sync makes lasting what was done to the entries so far.
 func (d *Directory) Sync() error { return d.f.Sync() }
 
-// lockTries bounds how long a lock of the directory is waited for, some 100 ms: it
-// is never held for longer than a listing takes, but by somebody who means harm.
-const lockTries = 50
+// These bound how long a lock of the directory is waited for. It is held for as long
+// as a listing takes, or some renames, but by somebody who means harm. A snapshot
+// may wait for a listing, nobody for a fold.
+const (
+	listingTries = 50   // 100 ms
+	entriesTries = 1000 // 2 s
+)
 
 // LockEntries keeps those away who call [LockListing], until UnlockEntries: so that
 // nobody sees half of what belongs together. It returns [ErrBusy] where somebody
 // does not let go.
-func (d *Directory) LockEntries() error { return lockSoon(d.f, true) }
+func (d *Directory) LockEntries() error { return lockSoon(d.f, true, entriesTries) }
 
 // UnlockEntries ends what LockEntries has begun.
 func (d *Directory) UnlockEntries() error { return unlock(d.f) }
 
 // LockListing waits until nobody is changing the entries of an open directory, and
 // has who wants to wait until dir is closed.
-func LockListing(dir *os.File) error { return lockSoon(dir, false) }
+func LockListing(dir *os.File) error { return lockSoon(dir, false, listingTries) }
 
-func lockSoon(f *os.File, exclusive bool) error {
+func lockSoon(f *os.File, exclusive bool, tries int) error {
 	for try := 0; ; try++ {
 		err := flock(f, exclusive)
 		if !errors.Is(err, ErrTaken) {
 			return err
 		}
-		if try == lockTries {
+		if try == tries {
 			return fmt.Errorf("%s: %w", f.Name(), ErrBusy)
 		}
 		time.Sleep(2 * time.Millisecond) // flock(2) can't be waited for with a limit

@@ -278,12 +278,18 @@ func (f *File) Walk(entry func(Entry) error) error {
 			return f.walkUnmapped(entry)
 		}
 	}
-	var err error
-	fault := Guard(func() { err = f.walkIn(f.data, entry) })
-	if fault != nil {
-		return f.fault(fault)
+	for {
+		var err error
+		fault := Guard(func() { err = f.walkIn(f.data, entry) })
+		if fault != nil {
+			return f.fault(fault)
+		}
+		// Its writer may have made it longer since its size was looked at.
+		mapped := len(f.data)
+		if !errors.Is(err, ErrUsed) || f.Resize() != nil || len(f.data) <= mapped {
+			return err
+		}
 	}
-	return err
 }
 
 func (f *File) walkUnmapped(entry func(Entry) error) error {
