@@ -81,6 +81,12 @@ func (v value) absent() bool { return math.Float64bits(v.v) == mmapfile.StaleBit
 // load reads the i-th plain entry.
 func (p *Part) load(bytes mmapfile.Bytes, i int) value {
 	e := p.plain[i]
+	// The time first: writers store the value before it, so that a value which is set
+	// meanwhile is no older than the time that it goes by.
+	stamp := 0.0
+	if p.stamp && p.name.Mode.Base() == mmapfile.MostRecent {
+		stamp, _ = bytes.Float64(e.off + 8)
+	}
 	v, ok := bytes.Float64(e.off)
 	if p.name.Type != mmapfile.Gauge {
 		if !ok || !(float32(v) >= p.low[i]) {
@@ -92,10 +98,6 @@ func (p *Part) load(bytes mmapfile.Bytes, i int) value {
 	}
 	if !ok {
 		return value{v: absent}
-	}
-	stamp := 0.0
-	if p.stamp && p.name.Mode.Base() == mmapfile.MostRecent {
-		stamp, _ = bytes.Float64(e.off + 8)
 	}
 	return value{v, stamp}
 }
