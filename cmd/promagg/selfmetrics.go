@@ -14,7 +14,7 @@ type collector struct {
 	prometheus.Collector
 
 	files, frozen, read, corrupt, bytes, entries, series, conflicts, invalid *prometheus.Desc
-	dropped, damages, scans, watching                                        *prometheus.Desc
+	limited, dropped, damages, scans, watching                               *prometheus.Desc
 }
 
 func newCollector(dir *multiproc.Dir) *collector {
@@ -33,7 +33,8 @@ func newCollector(dir *multiproc.Dir) *collector {
 		series:    desc("series", "Series that the entries are merged into, buckets not counted."),
 		conflicts: desc("conflicting_families", "Families on which writers disagree, by what they disagree on.", "kind"),
 		invalid:   desc("invalid_histograms", "Histograms with series that are left out because of a negative count."),
-		dropped:   desc("dropped_entries_total", "Entries left out because no exposition can hold them, by what is wrong.", "reason"),
+		limited:   desc("limited_files", "Value files that are left out, or read in part, because of a limit.", "limit"),
+		dropped:   desc("dropped_entries_total", "Entries left out because no exposition can hold them, or because of a limit, by what is wrong.", "reason"),
 		damages:   desc("damages_total", "Times that a value file was found damaged."),
 		scans:     desc("directory_scans_total", "Times that the whole directory was listed."),
 		watching:  desc("watching", "Whether the kernel tells of new files (1); otherwise rescans find them (0)."),
@@ -43,7 +44,7 @@ func newCollector(dir *multiproc.Dir) *collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	c.Collector.Describe(ch)
-	for _, d := range []*prometheus.Desc{c.files, c.frozen, c.read, c.corrupt, c.bytes, c.entries, c.series, c.conflicts, c.invalid, c.dropped, c.damages, c.scans, c.watching} {
+	for _, d := range []*prometheus.Desc{c.files, c.frozen, c.read, c.corrupt, c.bytes, c.entries, c.series, c.conflicts, c.invalid, c.limited, c.dropped, c.damages, c.scans, c.watching} {
 		ch <- d
 	}
 }
@@ -70,6 +71,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.conflicts, float64(s.Conflicts[k]), k.String())
 	}
 	gauge(c.invalid, float64(s.Invalid))
+	gauge(c.limited, float64(s.LeftOut), "files")
+	gauge(c.limited, float64(s.CutOff), "file-size")
 	for _, r := range merge.Reasons() {
 		counter(c.dropped, s.Dropped[r], r.String())
 	}

@@ -24,6 +24,7 @@ import (
 type serveFlags struct {
 	dir        string
 	probe      probeFlag
+	limits     multiproc.Limits
 	address    string
 	path       string
 	noOwn      bool
@@ -68,6 +69,7 @@ running scrapes finish.`,
 	}
 	addDirFlag(cmd, &f.dir)
 	addLivenessFlag(cmd, &f.probe)
+	addLimitFlags(cmd, &f.limits)
 	cmd.Flags().StringVar(&f.address, "web.listen-address", ":9917", "address to listen on")
 	cmd.Flags().StringVar(&f.path, "web.telemetry-path", "/metrics", "path under which the merged metrics are served")
 	cmd.Flags().BoolVar(&f.noOwn, "web.disable-exporter-metrics", false, "leave out the metrics of promagg itself (promagg_*)")
@@ -82,7 +84,7 @@ var telemetryPath = regexp.MustCompile(`^(/[A-Za-z0-9_.~][A-Za-z0-9_.~-]*)+$`)
 
 // serve looks at the directory and serves on l, which it closes, until ctx ends.
 func (f *serveFlags) serve(ctx context.Context, l net.Listener, dirPath string, log *slog.Logger) error {
-	dir := multiproc.Open(multiproc.Options{Path: dirPath, Liveness: f.probe.Probe, Logger: log})
+	dir := multiproc.Open(multiproc.Options{Path: dirPath, Liveness: f.probe.Probe, Limits: &f.limits, Logger: log})
 	defer dir.Close()
 	server := &http.Server{
 		Handler:           f.handler(dir),

@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"errors"
 	"hash/crc32"
 	"hash/maphash"
 	"math"
@@ -204,12 +205,12 @@ func (x *Index) learn(p *Part, key []byte) (t target, n uint32, err error) {
 	// The key is copied first: reading it may fault, and whoever can write it may
 	// change it while it is read.
 	key = slices.Clone(key)
-	parsed, err := mmapfile.ParseKey(key)
+	parsed, err := mmapfile.ParseKeyUpTo(key, x.limits.Labels)
+	if errors.Is(err, mmapfile.ErrLabels) {
+		return t, 0, &droppedError{PastLabels}
+	}
 	if err != nil {
 		return t, 0, err
-	}
-	if x.limits.Labels > 0 && int64(len(parsed.Labels)) > x.limits.Labels {
-		return t, 0, &droppedError{PastLabels}
 	}
 	id, bad, lawful := identify(&parsed, p.name.Type)
 	if !lawful {

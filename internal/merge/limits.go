@@ -27,6 +27,9 @@ func (x *Index) Limit(l Limits) {
 	x.entries.limit, x.lines.limit, x.text.limit = l.Entries, l.Series, l.SeriesBytes
 }
 
+// Taken returns how much of the limits on series and their bytes is used.
+func (x *Index) Taken() (series, bytes int64) { return x.lines.taken, x.text.taken }
+
 // quota is something of which there is only so much for all parts.
 type quota struct{ limit, taken int64 }
 
@@ -70,10 +73,18 @@ func (x *Index) take(p *Part, lines, bytes int64) error {
 
 // admit is resolve for an entry that is within the limits.
 func (x *Index) admit(p *Part, key []byte) (target, error) {
+	more := int64(1)
+	if p.heirOf != nil {
+		if p.heirOf.x == nil {
+			p.heirOf = nil // it has gone
+		} else {
+			more -= int64(p.heirOf.Entries())
+		}
+	}
 	switch {
 	case x.limits.KeyLength > 0 && int64(len(key)) > x.limits.KeyLength:
 		return target{}, &droppedError{PastKeyLength}
-	case !x.entries.has(1, p.own(int64(p.Entries()))):
+	case !x.entries.has(more, p.own(int64(p.Entries()))):
 		return target{}, x.refuse(p, PastEntries)
 	}
 	return x.resolve(p, key)
@@ -94,6 +105,14 @@ func (p *Part) Refused() bool { return p.refused }
 func (p *Part) Roomy() bool {
 	x := p.x
 	return x.entries.roomy(p.own(int64(p.Entries()))) && x.lines.roomy(p.own(p.lines)) && x.text.roomy(p.own(p.text))
+}
+
+// AddHeir adds a part for the file of another one, which the caller is going to
+// remove in its favour: as long as both are there, their entries count once.
+func (x *Index) AddHeir(of *Part) *Part {
+	p := x.Add(of.name)
+	p.heirOf = of
+	return p
 }
 
 // lineBytes is what a line of a series counts for.

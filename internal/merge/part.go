@@ -37,6 +37,7 @@ type Part struct {
 
 	lines, text int64 // what it has taken of the Index's
 	refused     bool  // it has not got all of it
+	heirOf      *Part // see AddHeir
 }
 
 // Reader reads the content of a file that is not mapped, up to where its entries

@@ -58,11 +58,24 @@ func ID(info fs.FileInfo) FileID {
 	return FileID{uint64(st.Dev), st.Ino}
 }
 
+// Inode returns the file's inode number.
+func (id FileID) Inode() uint64 { return id.ino }
+
 // HasInode reports whether the file has that inode number.
 func (id FileID) HasInode(ino uint64) bool { return id.ino == ino }
 
-// OpenFile is [Budget.Open] with the default budget.
-func OpenFile(path string) (*File, error) { return DefaultBudget().Open(path) }
+// OpenFile is [Budget.Open] with the default budget, for a path that nobody has looked
+// at: opening alone may do something to a device.
+func OpenFile(path string) (*File, error) {
+	info, err := os.Lstat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return DefaultBudget().Open(path)
+}
 
 // Open opens a value file and maps what is there of it. It follows no link,
 // does not wait for a FIFO's other end, and refuses what is not a regular file

@@ -83,7 +83,7 @@ func (d *Dir) lookLocked(anyway bool) bool {
 	modified := info.ModTime()
 	if anyway || d.seen.stale || !modified.Equal(d.seen.modified) || d.seen.listed.Sub(modified) < mtimeGrain {
 		d.seen.modified, d.seen.listed = modified, now
-		d.seen.stale = !d.scanLocked()
+		d.seen.stale = !d.scanAllLocked()
 	}
 	return true
 }
@@ -176,6 +176,7 @@ func (d *Dir) tendLocked(f *file) {
 	}
 	d.resizeLocked(f)
 	d.walkLocked(f, true)
+	d.readmitLocked(f)
 	if f.verdict.State == mmapfile.Dead {
 		d.freezeLocked(f)
 	}
@@ -248,6 +249,7 @@ func (d *Dir) failedLocked(err error) {
 }
 
 func (d *Dir) dropAllLocked() {
+	d.leftOut = 0
 	for base, f := range d.files {
 		delete(d.files, base)
 		d.closeLocked(f)
@@ -271,6 +273,7 @@ func (d *Dir) scanLocked() bool {
 	}
 	for base, f := range d.files {
 		if f.scan != d.stats.Scans {
+			d.vanishedLocked(f)
 			delete(d.files, base)
 			d.closeLocked(f)
 		}
@@ -290,6 +293,9 @@ func (d *Dir) listedLocked(base string, ino uint64) error {
 	f := d.files[base]
 	if f != nil && f.f != nil && f.id.HasInode(ino) && f.f.Held() {
 		f.scan = d.stats.Scans
+		return nil
+	}
+	if f == nil && d.leaveOutLocked(name, ino) {
 		return nil
 	}
 	info, err := os.Lstat(filepath.Join(d.opts.Path, base))
@@ -336,13 +342,18 @@ func (d *Dir) statsLocked() Stats {
 	s := d.stats
 	s.Files = len(d.files)
 	s.Series = d.index.Series()
+	s.LeftOut = d.leftOut
 	s.Dropped = make(map[merge.Reason]uint64)
 	for _, r := range merge.Reasons() {
 		s.Dropped[r] = d.index.Dropped(r)
 	}
 	s.Dead, s.Frozen, s.Entries = d.idle.files, d.idle.frozen, d.idle.entries
 	for _, f := range d.active {
-		if f.damage != "" {
+		switch {
+		case f.damage == "":
+		case f.logged == mmapfile.ErrSize:
+			s.CutOff++
+		default:
 			s.Corrupt++
 		}
 		if f.f == nil {
