@@ -15,6 +15,7 @@ func newMerge() *cobra.Command {
 	var (
 		dir    string
 		probe  probeFlag
+		limits multiproc.Limits
 		format string
 		names  []string
 		strict bool
@@ -23,7 +24,8 @@ func newMerge() *cobra.Command {
 		Use:   "merge",
 		Short: "Print the merged exposition of a directory once",
 		Long: `merge prints on standard output what serve would answer to one scrape. Damaged
-files are named on standard error; what stands before the damage is printed.`,
+files are named on standard error; what stands before the damage is printed. What
+else is left out is counted there.`,
 		Example: `  promagg merge --dir /run/myapp/metrics
   promagg merge --dir ./saved --liveness off --name http_requests`,
 		Args: noArgs,
@@ -37,7 +39,7 @@ files are named on standard error; what stands before the damage is printed.`,
 			if err != nil {
 				return err
 			}
-			d := multiproc.Open(multiproc.Options{Path: path, Liveness: probe.Probe})
+			d := multiproc.Open(multiproc.Options{Path: path, Liveness: probe.Probe, Limits: &limits})
 			defer d.Close()
 			snapshot, err := d.Snapshot(cmd.Context())
 			if err != nil {
@@ -50,16 +52,22 @@ files are named on standard error; what stands before the damage is printed.`,
 			for _, name := range slices.Sorted(maps.Keys(damaged)) {
 				fmt.Fprintf(cmd.ErrOrStderr(), "promagg: warning: %s: %s\n", printable(name), printable(damaged[name]))
 			}
-			if strict && len(damaged) > 0 {
-				return fmt.Errorf("%d damaged files in %s: inspect them with promagg inspect", len(damaged), path)
+			stats := d.Stats()
+			limited := printLeftOut(cmd.ErrOrStderr(), stats)
+			if n := stats.Corrupt; strict && n > 0 {
+				return fmt.Errorf("%d damaged files in %s: inspect them with promagg inspect", n, path)
+			}
+			if strict && limited {
+				return fmt.Errorf("%s is past a limit: raise it if that is as it should be", path)
 			}
 			return nil
 		},
 	}
 	addDirFlag(cmd, &dir)
 	addLivenessFlag(cmd, &probe)
+	addLimitFlags(cmd, &limits)
 	cmd.Flags().StringVar(&format, "format", "text", "exposition format: text or openmetrics")
 	cmd.Flags().StringArrayVar(&names, "name", nil, "print only the family or sample of this name; may be given more than once")
-	cmd.Flags().BoolVar(&strict, "strict", false, "exit with 1 if a file is damaged")
+	cmd.Flags().BoolVar(&strict, "strict", false, "exit with 1 if a file is damaged, or something is past a limit")
 	return cmd
 }

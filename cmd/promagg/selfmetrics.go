@@ -56,7 +56,10 @@ func (s *self) Gather() ([]*dto.MetricFamily, error) {
 		conflicts.add(float64(stats.Conflicts[k]), "kind", k.String())
 	}
 	g.gauge("invalid_histograms", "Histograms with series that are left out because of a negative count.").add(float64(stats.Invalid))
-	dropped := g.counter("dropped_entries_total", "Entries left out because no exposition can hold them, by what is wrong.")
+	limited := g.gauge("limited_files", "Value files that are left out, or read in part, because of a limit.")
+	limited.add(float64(stats.LeftOut), "limit", "files")
+	limited.add(float64(stats.CutOff), "limit", "file-size")
+	dropped := g.counter("dropped_entries_total", "Entries left out because no exposition can hold them, or because of a limit, by what is wrong.")
 	for _, r := range merge.Reasons() {
 		dropped.add(float64(stats.Dropped[r]), "reason", r.String())
 	}

@@ -27,6 +27,7 @@ type serveFlags struct {
 	probe      probeFlag
 	fold       foldFlags
 	start      startFlag
+	limits     multiproc.Limits
 	address    string
 	path       string
 	noOwn      bool
@@ -76,7 +77,7 @@ SIGINT let running scrapes finish.`,
 					return errors.Join(err, l.Close())
 				}
 			}
-			options := multiproc.Options{Path: dir, Liveness: f.probe.Probe, Logger: log, Fold: folding}
+			options := multiproc.Options{Path: dir, Liveness: f.probe.Probe, Limits: &f.limits, Logger: log, Fold: folding}
 			return f.serve(cmd.Context(), l, options)
 		},
 	}
@@ -84,6 +85,7 @@ SIGINT let running scrapes finish.`,
 	addLivenessFlag(cmd, &f.probe)
 	cmd.Flags().Var(&f.start, "on-start", "what to do with value files that are there: adopt them, or clean the directory as promagg clean does")
 	addFoldFlags(cmd, &f.fold)
+	addLimitFlags(cmd, &f.limits)
 	cmd.Flags().StringVar(&f.address, "web.listen-address", ":9917", "address to listen on")
 	cmd.Flags().StringVar(&f.path, "web.telemetry-path", "/metrics", "path under which the merged metrics are served")
 	cmd.Flags().BoolVar(&f.noOwn, "web.disable-exporter-metrics", false, "leave out the metrics of promagg itself (promagg_*)")

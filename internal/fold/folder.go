@@ -98,11 +98,11 @@ func (f *Folder) move(op string, from, to mmapfile.Name) error {
 type Old struct {
 	ID       mmapfile.FileID // zero where there is none
 	Included []string        // what it includes
-	Size     int64           // in bytes
 }
 
-// Old adds the archive that is there to a, which must be empty.
-func (f *Folder) Old(a *Archive, budget *mmapfile.Budget) (old Old, err error) {
+// Old adds the archive that is there to a, which must be empty, unless it is larger
+// than most bytes. 0 is no limit.
+func (f *Folder) Old(a *Archive, budget *mmapfile.Budget, most int64) (old Old, err error) {
 	file, err := budget.Open(f.pathOf(a.name.String()))
 	if errors.Is(err, fs.ErrNotExist) {
 		return old, nil
@@ -112,6 +112,13 @@ func (f *Folder) Old(a *Archive, budget *mmapfile.Budget) (old Old, err error) {
 	}
 	defer file.Close()
 	old.ID = file.ID()
+	info, err := f.dir.Lstat(a.name.String())
+	if err != nil {
+		return old, err
+	}
+	if most > 0 && info.Size() > most {
+		return old, fmt.Errorf("%s: %w: want at most %d bytes to fold more into, got %d", a.name, mmapfile.ErrSize, most, info.Size())
+	}
 	whole, err := file.Whole()
 	if err == nil {
 		old.Included, err = mmapfile.ParseTrailer(a.name, whole)
@@ -122,7 +129,6 @@ func (f *Folder) Old(a *Archive, budget *mmapfile.Budget) (old Old, err error) {
 	if err != nil {
 		err = fmt.Errorf("%s: %w; move it away to begin a new one", a.name, err)
 	}
-	old.Size = int64(len(whole))
 	return old, err
 }
 

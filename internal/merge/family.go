@@ -82,17 +82,14 @@ func (f *family) series(labels Labels) *Series {
 	return f.byLabels.find(maphash.String(labelSeed, string(labels)), func(s *Series) bool { return s.Labels == labels })
 }
 
-// addHelp takes note of an entry's help text.
-func (f *family) addHelp(help string) (changed bool) {
+// prefers takes note of an entry's help text and reports whether it is the one to
+// serve.
+func (f *family) prefers(help string) bool {
 	if help == "" || help == f.help {
 		return false
 	}
 	f.helps = f.helps || f.help != ""
-	if f.help != "" && f.help < help {
-		return false
-	}
-	f.help = strings.Clone(help) // it is part of a whole key
-	return true
+	return f.help == "" || help < f.help
 }
 
 // bound returns the index of a bound and notes its spelling.
@@ -125,6 +122,16 @@ func (f *family) replace(s *Series) *Series {
 	f.added = append(f.added, &c)
 	f.removed++
 	return &c
+}
+
+// has reports whether s has a bucket of that bound.
+func (f *family) has(s *Series, upper float64) bool {
+	bound, ok := f.boundAt[upper]
+	if !ok {
+		return false
+	}
+	i := f.bucketAt(s, bound)
+	return i < len(s.Buckets) && s.Buckets[i].Bound == bound
 }
 
 // bucketAt returns where in s a bucket of that bound is or belongs.

@@ -37,6 +37,11 @@ type Index struct {
 	sums, gauges, frozen []*Part
 	dropped              [reasonCount]uint64
 
+	limits      Limits
+	entries     quota // entries of all parts
+	lines, text quota // what the cells that are not free come to, and help texts
+	orphanText  int64 // bytes of series that have gone since the last sweep
+
 	// One element per cell. owner is nil for cells that are free.
 	acc     []float64
 	rest    []float64 // what acc lacks, see plus; nil while that is nothing
@@ -112,6 +117,10 @@ func (x *Index) Remove(p *Part) {
 	}
 	p.x = nil
 	x.untidy = true
+	x.entries.taken -= int64(p.Entries())
+	if n := len(p.plain); n > 1<<20 && len(p.keys.like) > 0 && &p.keys.like[0] == &p.plain[0] {
+		p.keys.like = nil // too much to be kept for the next one that may be like it
+	}
 	if p.frozen != nil {
 		x.cold.spoil()
 	}
@@ -122,7 +131,7 @@ func (x *Index) Remove(p *Part) {
 		x.release(e.cell)
 	}
 	x.shrink()
-	if x.orphans > 1024 && x.orphans > x.series {
+	if x.overdue() {
 		x.sweep()
 	}
 }
@@ -130,18 +139,22 @@ func (x *Index) Remove(p *Part) {
 // sweep forgets the keys and families that no series is left of, so that what
 // churns does not pile up.
 func (x *Index) sweep() {
-	x.trim()
-	x.tidy()
-	x.forget()
 	families := make(map[familyKey]*family)
 	for k, fam := range x.families {
-		if fam.byLabels.used > 0 {
-			fam.byLabels.shrink()
-			families[k] = fam
+		if fam.byLabels.used == 0 {
+			x.text.taken -= int64(len(fam.help))
+			continue
 		}
+		x.compact(fam)
+		fam.added = slices.DeleteFunc(fam.added, func(s *Series) bool { return s.use&gone != 0 })
+		fam.byLabels.shrink()
+		families[k] = fam
 	}
 	x.families = families
-	x.orphans = 0
+	x.trim()
+	x.tidy()
+	x.forget(false)
+	x.orphans, x.orphanText = 0, 0
 }
 
 // trim gives back the free cells at the end, if they are many.
@@ -165,21 +178,21 @@ func (x *Index) trim() {
 	x.free = slices.Clone(slices.DeleteFunc(x.free, func(cell uint32) bool { return int(cell) >= n }))
 }
 
-func (x *Index) familyOf(k familyKey) *family {
-	fam := x.families[k]
-	if fam == nil {
-		k.name = strings.Clone(k.name) // it is part of a whole key
-		fam = newFamily(k)
-		x.families[k] = fam
-	}
-	return fam
-}
-
 // seriesOf returns the series of a label set, made with the cells that every
-// series of its type has.
-func (x *Index) seriesOf(fam *family, labels Labels) *Series {
+// series of its type has, if there is room for it.
+func (x *Index) seriesOf(p *Part, fam *family, labels Labels) (*Series, error) {
 	if s := fam.series(labels); s != nil {
-		return s
+		return s, nil
+	}
+	lines := int64(1)
+	switch fam.typ {
+	case mmapfile.Summary:
+		lines = 2
+	case mmapfile.Histogram:
+		lines = 3
+	}
+	if err := x.take(p, lines, lines*lineBytes(fam, labels)); err != nil {
+		return nil, err
 	}
 	s := &Series{Labels: labels, fam: fam, sum: noCell, infinity: noCell}
 	s.value = x.newCell(s)
@@ -196,25 +209,34 @@ func (x *Index) seriesOf(fam *family, labels Labels) *Series {
 	fam.added = append(fam.added, s)
 	x.series++
 	x.catalog = nil
-	return s
+	return s, nil
 }
 
-// bucket returns the cell of a bucket of s, and s with it.
-func (x *Index) bucket(fam *family, s *Series, upper float64, le string) (*Series, uint32) {
+// bucket returns the cell of a bucket of s, made if there is room for it, and s
+// with it.
+func (x *Index) bucket(p *Part, fam *family, s *Series, upper float64, le string) (*Series, uint32, error) {
+	if !fam.has(s, upper) {
+		if x.limits.Buckets > 0 && int64(len(s.Buckets)) > x.limits.Buckets { // one of them is +Inf
+			return s, noCell, &droppedError{PastBuckets}
+		}
+		if err := x.take(p, 1, lineBytes(fam, s.Labels)); err != nil {
+			return s, noCell, err
+		}
+	}
 	bound, changed := fam.bound(upper, le)
 	if changed {
 		x.catalog = nil
 	}
 	i := fam.bucketAt(s, bound)
 	if i < len(s.Buckets) && s.Buckets[i].Bound == bound {
-		return s, s.Buckets[i].cell
+		return s, s.Buckets[i].cell, nil
 	}
 	if s.use&seen != 0 {
 		s = x.replace(s)
 	}
 	cell := x.newCell(s)
 	s.Buckets = slices.Insert(s.Buckets, i, Bucket{bound, cell})
-	return s, cell
+	return s, cell, nil
 }
 
 // replace puts a copy of s in its place, which may be changed. Targets that
@@ -322,10 +344,17 @@ func (x *Index) drop(s *Series) {
 	}
 	x.series--
 	x.orphans += 1 + len(s.Buckets)
+	x.orphanText += lineBytes(s.fam, s.Labels)
+	if s.fam.byLabels.used == 0 {
+		x.orphanText += int64(len(s.fam.help))
+	}
 	x.catalog = nil
 }
 
 func (x *Index) freeCell(cell uint32) {
+	s := x.owner[cell]
+	x.lines.taken--
+	x.text.taken -= lineBytes(s.fam, s.Labels)
 	x.owner[cell] = nil
 	x.free = append(x.free, cell)
 }

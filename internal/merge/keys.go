@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"errors"
 	"hash/crc32"
 	"hash/maphash"
 	"math"
@@ -30,6 +31,7 @@ type keys struct {
 	seed    maphash.Seed
 	nodes   []node // the first is none
 	special map[uint32]target
+	text    int64 // bytes of labels that special holds
 	kinds   map[kind]*keysOf
 }
 
@@ -121,6 +123,17 @@ func (ks *keys) put(of *keysOf, hash uint64, check uint32, t target) uint32 {
 	if t.each != nil || t.ruby {
 		at.series = nil
 		ks.special[n] = t
+		ks.text += t.each.bytes()
+	}
+	return n
+}
+
+// bytes returns how long the labels are.
+func (e *eachPart) bytes() (n int64) {
+	if e != nil {
+		for _, l := range e.labels {
+			n += int64(len(l.Name) + len(l.Value))
+		}
 	}
 	return n
 }
@@ -164,17 +177,27 @@ func (x *Index) resolve(p *Part, key []byte) (target, error) {
 		if t, n, err = x.learn(p, key); err != nil {
 			return t, err
 		}
+	} else if t.each != nil {
+		var err error
+		if t, err = x.eachOf(p, t); err != nil {
+			return t, err
+		}
 	}
 	x.keys.follow(p, n)
-	if t.each != nil {
-		writer := p.name.Writer(t.ruby)
-		if !utf8.ValidString(writer) {
-			return t, &droppedError{BadLabel}
-		}
-		t.series = x.seriesOf(t.each.fam, withPID(t.each.labels, writer))
+	return t, nil
+}
+
+// eachOf finds the part's own series of a gauge that each part has one of.
+func (x *Index) eachOf(p *Part, t target) (target, error) {
+	writer := p.name.Writer(t.ruby)
+	if !utf8.ValidString(writer) {
+		return t, &droppedError{BadLabel}
+	}
+	var err error
+	if t.series, err = x.seriesOf(p, t.each.fam, withPID(t.each.labels, writer)); err == nil {
 		t.cell = t.series.value
 	}
-	return t, nil
+	return t, err
 }
 
 // learn parses a key and notes what it stands for.
@@ -182,7 +205,10 @@ func (x *Index) learn(p *Part, key []byte) (t target, n uint32, err error) {
 	// The key is copied first: reading it may fault, and whoever can write it may
 	// change it while it is read.
 	key = slices.Clone(key)
-	parsed, err := mmapfile.ParseKey(key)
+	parsed, err := mmapfile.ParseKeyUpTo(key, x.limits.Labels)
+	if errors.Is(err, mmapfile.ErrLabels) {
+		return t, 0, &droppedError{PastLabels}
+	}
 	if err != nil {
 		return t, 0, err
 	}
@@ -190,26 +216,57 @@ func (x *Index) learn(p *Part, key []byte) (t target, n uint32, err error) {
 	if !lawful {
 		return t, 0, &droppedError{bad}
 	}
-	t = x.newTarget(kind{p.name.Type, p.name.Mode}, &parsed, id)
+	known := familyKey{id.family, p.name.Type, p.name.Mode}
+	fam := x.families[known]
+	if fam == nil {
+		known.name = strings.Clone(known.name) // it is part of a whole key
+		fam = newFamily(known)
+	}
+	if t, err = x.newTarget(p, fam, &parsed, id); err != nil {
+		return t, 0, err // of a family that is new nothing is kept
+	}
+	if x.families[fam.familyKey] == nil {
+		x.families[fam.familyKey] = fam
+	}
+	if x.overgrown() {
+		x.tidy()
+		x.forget(true)
+	}
 	hash, check := x.keys.sum(key)
 	return t, x.keys.put(p.keys, hash, check, t), nil
 }
 
-func (x *Index) newTarget(k kind, key *mmapfile.Key, id identity) target {
-	fam := x.familyOf(familyKey{id.family, k.typ, k.mode})
-	if fam.addHelp(strings.ToValidUTF8(key.Help, "\uFFFD")) {
-		x.catalog = nil
-	}
-	t := target{ruby: key.Ruby, bound: math.NaN()}
-	if k.typ == mmapfile.Gauge {
+// newTarget makes what the entries of a key feed.
+func (x *Index) newTarget(p *Part, fam *family, key *mmapfile.Key, id identity) (t target, err error) {
+	t = target{ruby: key.Ruby, bound: math.NaN()}
+	if fam.typ == mmapfile.Gauge {
 		// As in the Python client, a gauge's own label of that name gives way.
 		id.labels = slices.DeleteFunc(id.labels, func(l mmapfile.Label) bool { return l.Name == "pid" })
-		if k.mode.Base() == mmapfile.All {
-			t.each = &eachPart{fam, id.labels}
-			return t
+	}
+	if fam.mode.Base() == mmapfile.All {
+		t.each = &eachPart{fam, id.labels}
+		t, err = x.eachOf(p, t)
+	} else {
+		err = x.feed(p, &t, fam, id)
+	}
+	if err == nil {
+		x.help(p, fam, strings.ToValidUTF8(key.Help, "\uFFFD"))
+	}
+	return t, err
+}
+
+// feed finds the cell for what an entry is to its series.
+func (x *Index) feed(p *Part, t *target, fam *family, id identity) (err error) {
+	labels := labelsOf(id.labels)
+	if id.role == roleBucket && fam.series(labels) == nil {
+		// Room for the bucket, too, lest there be a series that nothing feeds.
+		if err := x.room(p, 4, 4*lineBytes(fam, labels)); err != nil {
+			return err
 		}
 	}
-	t.series = x.seriesOf(fam, labelsOf(id.labels))
+	if t.series, err = x.seriesOf(p, fam, labels); err != nil {
+		return err
+	}
 	switch id.role {
 	case roleValue:
 		t.cell = t.series.value
@@ -217,17 +274,17 @@ func (x *Index) newTarget(k kind, key *mmapfile.Key, id identity) target {
 		t.cell = t.series.sum
 	case roleCount:
 		t.cell = t.series.value
-		if key.Ruby && k.typ == mmapfile.Histogram {
+		if t.ruby && fam.typ == mmapfile.Histogram {
 			// Ruby's explicit count is its +Inf bucket once more.
 			t.cell, t.bound = t.series.infinity, math.Inf(1)
 		}
 	case roleBucket:
-		t.series, t.cell = x.bucket(fam, t.series, id.bound, id.le)
-		if key.Ruby {
+		if t.ruby {
 			t.bound = id.bound
 		}
+		t.series, t.cell, err = x.bucket(p, fam, t.series, id.bound, id.le)
 	}
-	return t
+	return err
 }
 
 // withPID returns the labels of one writer's series of an "all" gauge.
@@ -236,8 +293,9 @@ func withPID(labels []mmapfile.Label, writer string) Labels {
 	return labelsOf(slices.Insert(slices.Clone(labels), i, mmapfile.Label{Name: "pid", Value: writer}))
 }
 
-// forget drops the keys that stand for nothing any more.
-func (x *Index) forget() {
+// forget drops the keys that stand for nothing any more, or all: they are parsed
+// again where they are seen again. The parts must be tidy.
+func (x *Index) forget(all bool) {
 	old := x.keys
 	x.keys = keys{seed: old.seed, nodes: make([]node, 1), special: make(map[uint32]target), kinds: old.kinds}
 	moved := make([]uint32, len(old.nodes))
@@ -245,7 +303,7 @@ func (x *Index) forget() {
 		kept := table[uint32]{hash: x.keys.hash}
 		for n := range of.nodes.all {
 			t := old.target(n)
-			if t.each != nil || int(t.cell) >= len(x.owner) || x.owner[t.cell] != t.series {
+			if all || t.each != nil || int(t.cell) >= len(x.owner) || x.owner[t.cell] != t.series {
 				continue
 			}
 			moved[n] = uint32(len(x.keys.nodes))

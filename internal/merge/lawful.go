@@ -23,13 +23,31 @@ const (
 	BadLabel
 	// BadBound is a histogram bucket whose le is missing or no number.
 	BadBound
+	// The limits that an entry is past, see [Limits].
+	PastKeyLength
+	PastLabels
+	PastBuckets
+	PastEntries
+	PastSeries
+	PastSeriesBytes
 	reasonCount
 )
 
-var reasonNames = [...]string{BadName: "name", BadSample: "sample", BadLabel: "label", BadBound: "bound"}
+var reasonNames = [...]string{
+	BadName: "name", BadSample: "sample", BadLabel: "label", BadBound: "bound",
+	PastKeyLength: limitPrefix + "key-length", PastLabels: limitPrefix + "labels", PastBuckets: limitPrefix + "buckets",
+	PastEntries: limitPrefix + "entries", PastSeries: limitPrefix + "series", PastSeriesBytes: limitPrefix + "series-bytes",
+}
+
+// limitPrefix is how a reason begins that is a limit; what follows names its flag.
+const limitPrefix = "limit."
 
 // String returns the reason as a label value.
 func (r Reason) String() string { return reasonNames[r] }
+
+// Limit reports whether the entry is left out for a limit, and not because no
+// exposition can hold it.
+func (r Reason) Limit() bool { return strings.HasPrefix(reasonNames[r], limitPrefix) }
 
 // Reasons returns all reasons.
 func Reasons() []Reason {
@@ -101,12 +119,15 @@ func identify(k *mmapfile.Key, t mmapfile.Type) (id identity, bad Reason, ok boo
 		if err != nil || math.IsNaN(id.bound) {
 			return id, BadBound, false
 		}
-		if strings.ContainsAny(id.le, "pP_") {
-			id.le = mmapfile.FormatBound(id.bound) // hexadecimal, which not every parser reads
+		if strings.ContainsAny(id.le, "pP_") || len(id.le) > maxBoundText {
+			id.le = mmapfile.FormatBound(id.bound) // hexadecimal, which not every parser reads, or made to be long
 		}
 	}
 	return id, 0, true
 }
+
+// maxBoundText is more than any number needs.
+const maxBoundText = 32
 
 // roleOf tells by the sample's name what it is to a family of type t.
 func roleOf(k *mmapfile.Key, t mmapfile.Type) (role, bool) {

@@ -551,6 +551,7 @@ func checkSelect(t *testing.T, w *world, x *Index, s *Snapshot) {
 // checkCells checks the index's books.
 func checkCells(t *testing.T, x *Index) {
 	t.Helper()
+	x.tidy()
 	refs := make(map[uint32]uint32)
 	for _, p := range x.parts {
 		for _, e := range p.plain {
@@ -572,4 +573,28 @@ func checkCells(t *testing.T, x *Index) {
 	if free != len(x.free) {
 		t.Fatalf("%d cells without owner, %d in the free list", free, len(x.free))
 	}
+	entries, text := 0, int64(0)
+	for _, p := range x.parts {
+		entries += p.Entries()
+	}
+	for _, fam := range x.families {
+		text += int64(len(fam.help))
+		for s := range fam.byLabels.all {
+			text += int64(fam.lines(s)) * lineBytes(fam, s.Labels)
+		}
+	}
+	if lines := len(x.owner) - free; x.entries.taken != int64(entries) || x.lines.taken != int64(lines) || x.text.taken != text {
+		t.Fatalf("%d entries, %d lines and %d bytes are taken, there are %d, %d and %d", x.entries.taken, x.lines.taken, x.text.taken, entries, lines, text)
+	}
+}
+
+// lines is how many lines a series takes.
+func (f *family) lines(s *Series) int {
+	switch f.typ {
+	case Histogram:
+		return 2 + len(s.Buckets)
+	case Summary:
+		return 2
+	}
+	return 1
 }

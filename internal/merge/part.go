@@ -34,6 +34,10 @@ type Part struct {
 	// cumulative; nil while it is read.
 	frozen       []float64
 	frozenStamps []float64 // of mostrecent gauges
+
+	lines, text int64 // what it has taken of the Index's
+	refused     bool  // it has not got all of it
+	heirOf      *Part // see AddHeir
 }
 
 // Reader reads the content of a file that is not mapped, up to where its entries
@@ -64,13 +68,13 @@ var lowest = float32(math.Inf(-1))
 // droppedError is returned for an entry that is sound but can't be served.
 type droppedError struct{ reason Reason }
 
-func (e *droppedError) Error() string { return "unlawful " + e.reason.String() }
+func (e *droppedError) Error() string { return "dropped: " + e.reason.String() }
 
 // Add adds an entry of the part's file. An error means that the key is no key
 // at all; it wraps [mmapfile.ErrKey]. An entry that can't be served is counted
 // and reported by dropped, and is no error.
 func (p *Part) Add(e mmapfile.Entry) (dropped bool, reason Reason, err error) {
-	t, err := p.x.resolve(p, e.Key)
+	t, err := p.x.admit(p, e.Key)
 	if d, ok := err.(*droppedError); ok {
 		p.x.dropped[d.reason]++
 		return true, d.reason, nil
@@ -78,6 +82,7 @@ func (p *Part) Add(e mmapfile.Entry) (dropped bool, reason Reason, err error) {
 	if err != nil {
 		return false, 0, err
 	}
+	p.x.entries.taken++
 	p.x.retain(t.cell)
 	if !math.IsNaN(t.bound) {
 		series := p.x.owner[t.cell].infinity

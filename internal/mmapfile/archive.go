@@ -3,9 +3,12 @@ package mmapfile
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,29 +102,67 @@ func AppendTrailer(file []byte, included []string) []byte {
 	return binary.LittleEndian.AppendUint32(file, crc32.Checksum(file, castagnoli))
 }
 
+// maxNames is the most bytes of names that a trailer may have: those of half a million
+// files or so.
+const maxNames = 16 << 20
+
 // ParseTrailer returns the names of the files that an archive of that name includes.
 // file is all of it. The error wraps [ErrTrailer].
 func ParseTrailer(archive Name, file []byte) (included []string, err error) {
+	return readTrailer(archive, bytes.NewReader(file), int64(len(file)))
+}
+
+// Included is ParseTrailer for a file that has an archive's name. It takes no memory but
+// for the names, however large the file is.
+func (f *File) Included(archive Name) (included []string, err error) {
+	err = f.with(func(file *os.File) error {
+		info, err := file.Stat()
+		if err != nil {
+			return err
+		}
+		included, err = readTrailer(archive, file, info.Size())
+		return err
+	})
+	return included, err
+}
+
+func readTrailer(archive Name, file io.ReaderAt, size int64) (included []string, err error) {
 	bad := func(format string, args ...any) ([]string, error) {
 		return nil, fmt.Errorf("%w: "+format, append([]any{ErrTrailer}, args...)...)
 	}
-	used := usedOf(file)
-	if used < headerSize || used > int64(len(file)) {
-		return bad("used is %d, the file ends at %d", used, len(file))
+	var header [headerSize]byte
+	if _, err := file.ReadAt(header[:], 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
 	}
-	rest := file[used:]
-	if len(rest) < trailerHead+trailerSum || string(rest[:len(trailerMagic)]) != trailerMagic {
+	used := usedOf(header[:])
+	if used < headerSize || used > size {
+		return bad("used is %d, the file ends at %d", used, size)
+	}
+	head := make([]byte, trailerHead)
+	if _, err := file.ReadAt(head, used); errors.Is(err, io.EOF) || err == nil && string(head[:len(trailerMagic)]) != trailerMagic {
 		return bad("there is none behind used, %d", used)
+	} else if err != nil {
+		return nil, err
 	}
-	n := int64(binary.LittleEndian.Uint32(rest[len(trailerMagic):]))
-	if want := int64(trailerHead) + n + int64(trailerSum); want != int64(len(rest)) {
-		return bad("want %d bytes, got %d", want, len(rest))
+	n := int64(binary.LittleEndian.Uint32(head[len(trailerMagic):]))
+	if n > maxNames {
+		return bad("want at most %d bytes of names, got %d", maxNames, n)
 	}
-	end := len(file) - trailerSum
-	if got, want := crc32.Checksum(file[:end], castagnoli), binary.LittleEndian.Uint32(file[end:]); got != want {
+	if want := used + int64(trailerHead) + n + trailerSum; want != size {
+		return bad("want a file of %d bytes, got %d", want, size)
+	}
+	tail := make([]byte, n+trailerSum)
+	if _, err := file.ReadAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	sum := crc32.New(castagnoli)
+	if _, err := io.Copy(sum, io.NewSectionReader(file, 0, size-trailerSum)); err != nil {
+		return nil, err
+	}
+	if got, want := sum.Sum32(), binary.LittleEndian.Uint32(tail[n:]); got != want {
 		return bad("checksum is %08x, the content's %08x", want, got)
 	}
-	for names := rest[trailerHead : len(rest)-trailerSum]; len(names) > 0; {
+	for names := tail[:n]; len(names) > 0; {
 		base, after, ended := bytes.Cut(names, []byte{0})
 		name, ok := ParseName(string(base))
 		if !ended || !ok || !name.IsClaim() || name.Archive() != archive {
@@ -131,15 +172,6 @@ func ParseTrailer(archive Name, file []byte) (included []string, err error) {
 		names = after
 	}
 	return included, nil
-}
-
-// Included reads the trailer of a file that has an archive's name.
-func (f *File) Included(archive Name) (included []string, err error) {
-	content, err := f.Whole()
-	if err != nil {
-		return nil, err
-	}
-	return ParseTrailer(archive, content)
 }
 
 // Content returns a copy of the content up to used, of which values are at the

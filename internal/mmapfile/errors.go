@@ -24,6 +24,9 @@ var (
 	// ErrNotRegular is returned for a directory, symlink, FIFO, socket or device
 	// under the name of a value file.
 	ErrNotRegular = errors.New("not a regular file")
+	// ErrSize is returned when used lies past the most bytes of a file that the
+	// reader takes: the entries before that were read.
+	ErrSize = errors.New("larger than the limit")
 	// ErrTaken is returned when another process holds the lock of a file.
 	ErrTaken = errors.New("file belongs to another process")
 	// ErrLayout is returned when a file to be continued has the other layout.

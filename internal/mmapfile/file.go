@@ -38,6 +38,7 @@ type File struct {
 	// one is needed.
 	f    *os.File
 	id   FileID
+	most int64     // bytes of it that are looked at
 	data mmap.MMap // nil where there is nothing, or mappings are scarce
 	// unmapped says that the file is read instead of mapped.
 	unmapped bool
@@ -57,28 +58,45 @@ func ID(info fs.FileInfo) FileID {
 	return FileID{uint64(st.Dev), st.Ino}
 }
 
+// Inode returns the file's inode number.
+func (id FileID) Inode() uint64 { return id.ino }
+
 // HasInode reports whether the file has that inode number.
 func (id FileID) HasInode(ino uint64) bool { return id.ino == ino }
 
-// OpenFile is [Budget.Open] with the default budget.
-func OpenFile(path string) (*File, error) { return DefaultBudget().Open(path) }
+// OpenFile is [Budget.Open] with the default budget, for a path that nobody has looked
+// at: opening alone may do something to a device.
+func OpenFile(path string) (*File, error) {
+	info, err := os.Lstat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return DefaultBudget().Open(path)
+}
 
 // Open opens a value file and maps what is there of it. It follows no link,
 // does not wait for a FIFO's other end, and refuses what is not a regular file
 // with [ErrNotRegular]. The file's time stamps and content remain as they are.
-func (b *Budget) Open(path string) (*File, error) {
+func (b *Budget) Open(path string) (*File, error) { return b.OpenUpTo(path, maxFileSize) }
+
+// OpenUpTo is Open for at most so many bytes of the file. What stands behind them is
+// never looked at; walking a file that has entries there ends with [ErrSize].
+func (b *Budget) OpenUpTo(path string, most int64) (*File, error) {
 	f, err := openRead(path)
 	if err != nil {
 		return nil, err
 	}
-	file := &File{path: path, budget: b, f: f}
+	file := &File{path: path, budget: b, f: f, most: min(most, maxFileSize)}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
 	}
 	if err == nil {
 		file.id = ID(info)
-		err = file.remap(f, info.Size())
+		err = file.remap(f, info.Size(), false)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -113,16 +131,19 @@ func (f *File) with(do func(*os.File) error) error {
 const maxFileSize = math.MaxInt32
 
 // remap maps size bytes of the file in place of what was mapped before, or notes
-// that it is to be read.
-func (f *File) remap(file *os.File, size int64) error {
+// that it is to be read: with anyway only if the system has no mapping to give, and
+// then it says so.
+func (f *File) remap(file *os.File, size int64, anyway bool) error {
 	if err := f.unmap(); err != nil {
 		return err
 	}
 	f.unmapped = false
-	if size = min(size, maxFileSize); size == 0 {
+	if size = min(size, f.most); size == 0 {
 		return nil // an empty mapping is an error to mmap(2), an empty file is none to us
 	}
-	if !take(&f.budget.mapped, f.budget.mappings) {
+	if anyway {
+		f.budget.mapped.Add(1)
+	} else if !take(&f.budget.mapped, f.budget.mappings) {
 		f.unmapped = true
 		return nil
 	}
@@ -130,7 +151,7 @@ func (f *File) remap(file *os.File, size int64) error {
 	if err != nil {
 		f.budget.mapped.Add(-1)
 		f.unmapped = Exhausted(err)
-		if f.unmapped {
+		if f.unmapped && !anyway {
 			return nil
 		}
 		return &fs.PathError{Op: "mmap", Path: f.path, Err: err}
@@ -168,13 +189,20 @@ func (f *File) Mapped() bool { return !f.unmapped }
 // which it makes larger where it must. Of a file that ends before used it returns
 // what there is, with [ErrFault]. It may run beside itself, not beside other
 // methods.
-func (f *File) Read(scratch *[]byte) (Bytes, error) {
+func (f *File) Read(scratch *[]byte) (Bytes, error) { return f.read(scratch, f.most) }
+
+// ReadWalked is Read for what has been walked. Whatever used claims, that is no more
+// than somebody has written.
+func (f *File) ReadWalked(scratch *[]byte) (Bytes, error) { return f.read(scratch, f.walk.Pos()) }
+
+func (f *File) read(scratch *[]byte, most int64) (Bytes, error) {
 	var content Bytes
 	err := f.with(func(file *os.File) error {
 		used, err := usedIn(file)
 		if err != nil {
 			return err
 		}
+		used = min(used, most)
 		info, err := file.Stat()
 		if err != nil {
 			return err
@@ -225,15 +253,15 @@ var scratches = sync.Pool{New: func() any { return new([]byte) }}
 // maxScratch is the most bytes that scratch space may have to be kept.
 const maxScratch = 16 << 20
 
-// withContent calls do with the content of a file that is not mapped.
-func (f *File) withContent(do func(Bytes) error) error {
+// withContent calls do with the content of a file that is not mapped, up to most.
+func (f *File) withContent(most int64, do func(Bytes) error) error {
 	scratch := scratches.Get().(*[]byte)
 	defer func() {
 		if cap(*scratch) <= maxScratch {
 			scratches.Put(scratch)
 		}
 	}()
-	content, err := f.Read(scratch)
+	content, err := f.read(scratch, most)
 	if err != nil && !errors.Is(err, ErrFault) {
 		return err
 	}
@@ -293,13 +321,53 @@ func (f *File) Walk(entry func(Entry) error) error {
 }
 
 func (f *File) walkUnmapped(entry func(Entry) error) error {
-	return f.withContent(func(content Bytes) error { return f.walkIn(content, entry) })
+	large := f.Used() > maxScratch
+	if !large {
+		err := f.withContent(min(f.most, maxScratch), func(content Bytes) error {
+			if large = usedOf(content) > maxScratch; large { // by now
+				return nil
+			}
+			return f.walkIn(content, entry)
+		})
+		if !large {
+			return err
+		}
+	}
+	return f.walkLarge(entry)
+}
+
+// walkLarge walks a file of which there is too much to be read into memory, if used
+// tells the truth. It is mapped for that, budget or not, and remains so if its
+// entries go that far: there can't be many such files, for they take real space.
+func (f *File) walkLarge(entry func(Entry) error) error {
+	err := f.with(func(file *os.File) error {
+		info, err := file.Stat()
+		if err != nil {
+			return err
+		}
+		return f.remap(file, info.Size(), true)
+	})
+	if err != nil {
+		return err
+	}
+	fault := Guard(func() { err = f.walkIn(f.data, entry) })
+	if f.walk.Pos() <= maxScratch {
+		err = errors.Join(err, f.unmap())
+		f.unmapped = true
+	}
+	if fault != nil {
+		return f.fault(fault)
+	}
+	return err
 }
 
 func (f *File) walkIn(data []byte, entry func(Entry) error) error {
 	err := f.walk.Walk(data, entry)
 	if f.head == nil && f.walk.Pos() > headerSize {
 		f.head = bytes.Clone(beginning(data))
+	}
+	if used := usedOf(data); errors.Is(err, ErrUsed) && used > f.most && used%8 == 0 && int64(len(data)) == f.most {
+		return fmt.Errorf("%w: used is %d, %d bytes of it are read", ErrSize, used, f.most)
 	}
 	return err
 }
@@ -342,7 +410,7 @@ func (f *File) Verify() error {
 		return nil
 	}
 	if f.unmapped {
-		if err := f.withContent(func(content Bytes) error { return begins(content) }); err != nil {
+		if err := f.withContent(headerSize+int64(len(f.head)), func(content Bytes) error { return begins(content) }); err != nil {
 			return err
 		}
 	}
@@ -371,13 +439,14 @@ func (f *File) fault(err error) error {
 func (f *File) Resize() error {
 	return f.with(func(file *os.File) error {
 		info, err := file.Stat()
-		if err != nil || !f.unmapped && min(info.Size(), maxFileSize) == int64(len(f.data)) {
+		if err != nil || !f.unmapped && min(info.Size(), f.most) == int64(len(f.data)) {
 			return err
 		}
-		if f.unmapped && f.budget.mapped.Load() >= f.budget.mappings {
+		large := f.walk.Pos() > maxScratch
+		if f.unmapped && !large && f.budget.mapped.Load() >= f.budget.mappings {
 			return nil
 		}
-		return f.remap(file, info.Size())
+		return f.remap(file, info.Size(), large)
 	})
 }
 

@@ -12,6 +12,9 @@ import (
 // ErrKey is returned when an entry's key is not one of the shapes of [Key].
 var ErrKey = errors.New("malformed key")
 
+// ErrLabels is returned when a key has more labels than its reader takes.
+var ErrLabels = errors.New("too many labels")
+
 // Label is one label of a series.
 type Label struct{ Name, Value string }
 
@@ -35,10 +38,17 @@ type Key struct {
 // ParseKey reads a key. What it returns shares no memory with b. A string may
 // hold half a surrogate pair, which JSON can spell and UTF-8 cannot: it comes
 // out as invalid UTF-8, for the caller to refuse. The error wraps [ErrKey].
-func ParseKey(b []byte) (Key, error) {
-	p := keyParser{rest: b}
+func ParseKey(b []byte) (Key, error) { return ParseKeyUpTo(b, 0) }
+
+// ParseKeyUpTo is ParseKey for a key of at most so many labels; 0 is no limit. Of one
+// that has more the rest is not read, and the error wraps [ErrLabels].
+func ParseKeyUpTo(b []byte, labels int64) (Key, error) {
+	p := keyParser{rest: b, most: labels}
 	k := p.key()
-	if p.fault != "" {
+	switch {
+	case p.tooMany:
+		return Key{}, fmt.Errorf("%w: want at most %d", ErrLabels, labels)
+	case p.fault != "":
 		return Key{}, fmt.Errorf("%w: %s at byte %d", ErrKey, p.fault, len(b)-len(p.rest))
 	}
 	return k, nil
@@ -47,8 +57,18 @@ func ParseKey(b []byte) (Key, error) {
 // keyParser consumes rest. After the first fault every step does nothing, so
 // that only key's caller has to look.
 type keyParser struct {
-	rest  []byte
-	fault string
+	rest    []byte
+	fault   string
+	most    int64 // labels; 0 is no limit
+	tooMany bool  // that is the fault
+}
+
+// count takes a label in.
+func (p *keyParser) count(labels []Label) {
+	if p.most > 0 && int64(len(labels)) > p.most && p.fault == "" {
+		p.fail("too many labels")
+		p.tooMany = true
+	}
 }
 
 func (p *keyParser) fail(fault string) {
@@ -130,6 +150,7 @@ func (p *keyParser) labelObject() (labels []Label) {
 		name := p.str()
 		p.expect(':')
 		labels = append(labels, Label{name, p.str()})
+		p.count(labels)
 	}
 	return labels
 }
@@ -138,6 +159,7 @@ func (p *keyParser) labelLists() (labels []Label) {
 	p.expect('[')
 	for first := true; p.more(first, ']'); first = false {
 		labels = append(labels, Label{Name: p.str()})
+		p.count(labels)
 	}
 	p.expect(',')
 	p.expect('[')

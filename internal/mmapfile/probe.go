@@ -146,11 +146,11 @@ func (f *File) Ruby() bool {
 	var first []byte
 	find := func(data []byte) error {
 		e, _, err := entryAt(data, usedOf(data), headerSize, ValueOnly)
-		first = bytes.Clone(e.Key)
+		first = bytes.Clone(e.Key[:min(len(e.Key), MaxKey)])
 		return err
 	}
 	if f.data == nil {
-		if f.withContent(func(content Bytes) error { return find(content) }) != nil {
+		if f.withContent(2*MaxKey, func(content Bytes) error { return find(content) }) != nil {
 			return false
 		}
 	}

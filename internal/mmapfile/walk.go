@@ -8,7 +8,7 @@ import (
 
 // Entry is one entry as it stands in a file.
 type Entry struct {
-	Key   []byte // without padding; points into the file
+	Key   []byte // without padding; points into the file. It may be longer than [MaxKey]
 	Value uint32 // offset of the value; the timestamp, where the layout has one, is 8 bytes further
 }
 
@@ -114,9 +114,23 @@ func (w *Walker) walkFirst(data []byte, used int64, entry func(Entry) error) err
 	return corrupt(next, ErrEntry, "neither layout fits what follows")
 }
 
-// MaxKey is the most bytes that a key may have. Real ones have a few hundred;
-// without a bound, a sparse file could make a reader take in gigabytes.
+// MaxKey is the most bytes that a key of ours has, and that a reader should take
+// in: real ones have a few hundred. A longer one is reported like others, unread,
+// if it looks like a key at both ends: it is for the reader to leave it out.
 const MaxKey = 64 << 10
+
+// closed reports whether a key, with its padding, ends as one does.
+func closed(padded []byte, n int64) bool {
+	if padded[n-1] != ']' {
+		return false
+	}
+	for _, c := range padded[n:] {
+		if c != ' ' {
+			return false
+		}
+	}
+	return true
+}
 
 // entryAt reads the entry at pos. It returns where the next one begins, which
 // is greater than pos.
@@ -126,11 +140,11 @@ func entryAt(data []byte, used, pos int64, l Layout) (e Entry, next int64, err e
 		return e, 0, cutOff(data, used, pos)
 	}
 	n := int64(int32(binary.LittleEndian.Uint32(data[pos:])))
-	if n <= 0 || n > MaxKey {
-		return e, 0, corrupt(pos, ErrEntry, "want a key of 1 to %d bytes, got %d", MaxKey, n)
-	}
 	value := pos + paddedKey(n)
 	next = value + l.size()
+	if n <= 0 || n > MaxKey && (next > used || next <= limit && !closed(data[pos+lengthSize:value], n)) {
+		return e, 0, corrupt(pos, ErrEntry, "want a key of 1 to %d bytes, got %d", MaxKey, n)
+	}
 	if next > limit {
 		return e, 0, cutOff(data, used, pos)
 	}
@@ -193,7 +207,7 @@ func (t *trial) step(data []byte, used int64, parse bool) bool {
 		return false
 	}
 	e, next, err := entryAt(data, used, t.pos, t.layout)
-	if err == nil && parse {
+	if err == nil && parse && len(e.Key) <= MaxKey {
 		_, err = ParseKey(e.Key)
 	}
 	if err != nil {

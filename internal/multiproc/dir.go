@@ -21,6 +21,7 @@ type Options struct {
 	Logger   *slog.Logger     // default: none
 	Rescan   time.Duration    // how often to look without being told; default 5 s
 	Budget   *mmapfile.Budget // of descriptors and mappings; default that of the process
+	Limits   *Limits          // default DefaultLimits()
 	Now      func() time.Time // default time.Now
 	Fold     Folding          // what Run does with dead writers' files; default nothing
 }
@@ -68,6 +69,15 @@ type Dir struct {
 	included, lingering map[string]bool
 	regroup             bool
 	folds               FoldStats
+	// leftOut counts the files that the last listing left out, outs has the names of
+	// some. While it is returning, files that have only another name than those that
+	// have vanished get their places back. See nameLocked for naming.
+	leftOut     int
+	outs        map[string]bool
+	vanished    map[uint64]bool
+	returning   bool
+	naming      map[string]int
+	namingSince time.Time
 }
 
 // maxNamed bounds how many names the log has of what comes from the files.
@@ -89,6 +99,8 @@ type Stats struct {
 	Mapped  int   // that are mapped
 	Read    int   // that are read instead, for want of mappings
 	Corrupt int   // that can't be read, or not to their end
+	LeftOut int   // that are past the limit on files, and not among Files
+	CutOff  int   // that are larger than the limit, and read up to that
 	Ignored int   // directory entries that are no value files
 	Bytes   int64 // that are mapped
 	Entries int
@@ -122,16 +134,22 @@ func Open(opts Options) *Dir {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	if opts.Limits == nil {
+		limits := DefaultLimits()
+		opts.Limits = &limits
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	opts.Fold.MinFiles = max(1, opts.Fold.MinFiles)
-	return &Dir{
+	d := &Dir{
 		opts:  opts,
 		log:   opts.Logger.With("dir", opts.Path),
 		index: merge.New(),
 		files: make(map[string]*file), byPart: make(map[*merge.Part]*file), lingering: make(map[string]bool),
 	}
+	d.index.Limit(opts.Limits.Limits)
+	return d
 }
 
 // Snapshot merges all files as they are at some instant after the call. Callers

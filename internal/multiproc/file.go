@@ -20,7 +20,7 @@ type file struct {
 	verdict mmapfile.Verdict
 	damage  string    // what is wrong with it; empty while it is sound
 	logged  error     // the kind of damage that was logged last
-	dropped bool      // a dropped entry was logged
+	dropped reasons   // for which a dropped entry was logged
 	changed time.Time // its ctime when it was listed last without being held open
 	turn    int       // of the Dir, at which it was tended last
 	// Its places in the lists of the Dir, from 1 on, 0 for none.
@@ -36,6 +36,9 @@ type file struct {
 	archive  bool
 	included []string
 	size     int64 // of an archive, in bytes
+	// Not before readmit it is tried again to take in all of it, see there.
+	readmit  time.Time
+	patience time.Duration
 }
 
 // openLocked opens a file that was found in the directory, or takes note of why
@@ -125,7 +128,7 @@ func (d *Dir) restLocked(f *file) {
 
 // thawLocked reads a frozen file again. If it can't be opened it remains frozen.
 func (d *Dir) thawLocked(f *file) {
-	opened, err := d.opts.Budget.Open(d.pathOf(f.base))
+	opened, err := d.openUpTo(f)
 	if err != nil {
 		if mmapfile.Exhausted(err) {
 			d.starved = err
@@ -214,7 +217,7 @@ func (d *Dir) unprobedLocked(f *file) {
 // wrong with the file itself is noted.
 func (d *Dir) reopenLocked(f *file) error {
 	d.closeLocked(f)
-	opened, err := d.opts.Budget.Open(d.pathOf(f.base))
+	opened, err := d.openUpTo(f)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) && !mmapfile.Exhausted(err) {
 			d.damagedLocked(f, err)
@@ -257,9 +260,8 @@ func (d *Dir) indexLocked(f *file) error {
 	had := f.f.Walked()
 	err := f.f.Walk(func(e mmapfile.Entry) error {
 		dropped, reason, err := f.part.Add(e)
-		if dropped && !f.dropped {
-			f.dropped = true
-			d.log.Warn("entries that no exposition can hold are left out", "file", f.base, "reason", reason.String(), "key", string(e.Key[:min(len(e.Key), 500)]))
+		if dropped {
+			d.droppedLocked(f, reason, e.Key)
 		}
 		return err
 	})
@@ -291,13 +293,13 @@ func (d *Dir) mapLocked(f *file) {
 	if f.f.Mapped() {
 		f.part.Map(f.f.Bytes(), f.f.Layout())
 	} else {
-		f.part.MapBy(f.f.Read, f.f.Layout())
+		f.part.MapBy(f.f.ReadWalked, f.f.Layout())
 	}
 }
 
 // damages are the kinds of damage that the log tells apart.
 var damages = []error{mmapfile.ErrHeader, mmapfile.ErrUsed, mmapfile.ErrEntry, mmapfile.ErrKey, mmapfile.ErrReset, mmapfile.ErrFault,
-	mmapfile.ErrNotRegular, fs.ErrPermission}
+	mmapfile.ErrNotRegular, mmapfile.ErrSize, fs.ErrPermission}
 
 // errOtherDamage stands for all other kinds.
 var errOtherDamage = errors.New("damaged")
@@ -309,7 +311,7 @@ func (d *Dir) damagedLocked(f *file, err error) {
 	if i := slices.IndexFunc(damages, func(known error) bool { return errors.Is(err, known) }); i >= 0 {
 		kind = damages[i]
 	}
-	if f.damage == "" || f.logged != kind {
+	if (f.damage == "" || f.logged != kind) && kind != mmapfile.ErrSize {
 		d.stats.Damages++
 	}
 	f.damage = err.Error()
@@ -317,7 +319,13 @@ func (d *Dir) damagedLocked(f *file, err error) {
 		return
 	}
 	f.logged = kind
-	d.log.Warn("value file can't be read, or not to its end; what stands before the damage is served", "file", f.base, "err", err)
+	switch {
+	case !d.nameLocked(kind.Error()):
+	case kind == mmapfile.ErrSize:
+		d.log.Warn("value file is larger than the limit; what stands before that is served", "file", f.base, "err", err, "hint", "--limit.file-size sets it")
+	default:
+		d.log.Warn("value file can't be read, or not to its end; what stands before the damage is served", "file", f.base, "err", err)
+	}
 }
 
 // faultedLocked takes care of a file that could not be merged to its end.

@@ -248,7 +248,9 @@ func (w *folder) dead(which func(*file) bool) []*file {
 	before := w.d.opts.Now().Add(-w.d.opts.Fold.Settle)
 	var found []*file
 	for _, f := range w.d.order {
-		if !f.archive && f.f != nil && f.damage == "" && f.verdict.Proven && !f.died.After(before) && which(f) {
+		// What is past a limit is not to be kept for ever.
+		refused := f.part != nil && f.part.Refused()
+		if !f.archive && f.f != nil && f.damage == "" && !refused && f.verdict.Proven && !f.died.After(before) && which(f) {
 			found = append(found, f)
 		}
 	}
@@ -400,7 +402,7 @@ func (w *folder) expireFile(f *file) error {
 // kind folds claimed files of one type and mode.
 func (w *folder) kind(archive mmapfile.Name, claimed []*file) error {
 	a := fold.New(archive)
-	old, err := w.f.Old(a, w.d.opts.Budget)
+	old, err := w.f.Old(a, w.d.opts.Budget, w.d.opts.Limits.FileSize)
 	if err != nil {
 		return errors.Join(err, w.giveBack(claimed))
 	}

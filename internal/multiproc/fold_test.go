@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +33,16 @@ func wantNames(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	if got := names(t, dir); !slices.Equal(got, want) {
 		t.Errorf("the directory has %q, want %q", got, want)
+	}
+}
+
+// archive makes an archive with one entry.
+func archive(t *testing.T, dir, base, sample string, v float64) {
+	t.Helper()
+	im := mmapfile.NewImage(mmapfile.ValueTimestamp)
+	im.Append(fmt.Appendf(nil, `["%s", "%s", {}, "Help."]`, strings.TrimSuffix(sample, "_total"), sample), v, 0)
+	if err := os.WriteFile(filepath.Join(dir, base), mmapfile.AppendTrailer(im.Bytes(), nil), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 

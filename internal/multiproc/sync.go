@@ -84,7 +84,7 @@ func (d *Dir) lookLocked(anyway bool) bool {
 	modified := info.ModTime()
 	if anyway || d.seen.stale || !modified.Equal(d.seen.modified) || d.seen.listed.Sub(modified) < mtimeGrain {
 		d.seen.modified, d.seen.listed = modified, now
-		d.seen.stale = !d.scanLocked()
+		d.seen.stale = !d.scanAllLocked()
 	}
 	return true
 }
@@ -180,6 +180,7 @@ func (d *Dir) tendLocked(f *file) {
 	}
 	d.resizeLocked(f)
 	d.walkLocked(f, true)
+	d.readmitLocked(f)
 	if f.verdict.State == mmapfile.Dead {
 		d.freezeLocked(f)
 	}
@@ -252,6 +253,7 @@ func (d *Dir) failedLocked(err error) {
 }
 
 func (d *Dir) dropAllLocked() {
+	d.leftOut = 0
 	for base, f := range d.files {
 		delete(d.files, base)
 		d.closeLocked(f)
@@ -283,7 +285,7 @@ func (d *Dir) scanLocked() bool {
 	// that archive turns out to be gone or another one.
 	for range 3 {
 		d.stats.Scans++
-		d.stats.Ignored = 0
+		d.stats.Ignored, d.leftOut = 0, 0
 		clear(d.lingering)
 		_, err := dir.Seek(0, io.SeekStart)
 		if err == nil {
@@ -295,6 +297,7 @@ func (d *Dir) scanLocked() bool {
 		}
 		for base, f := range d.files {
 			if f.scan != d.stats.Scans {
+				d.vanishedLocked(f)
 				delete(d.files, base)
 				d.closeLocked(f)
 			}
@@ -327,7 +330,10 @@ func (d *Dir) listedLocked(base string, ino uint64) error {
 		f.scan = d.stats.Scans
 		return nil
 	}
-	info, err := os.Lstat(d.pathOf(base))
+	if f == nil && d.leaveOutLocked(name, ino) {
+		return nil
+	}
+	info, err := d.lstat(base)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // gone since it was listed
 	}
@@ -371,6 +377,7 @@ func (d *Dir) statsLocked() Stats {
 	s := d.stats
 	s.Files = len(d.files)
 	s.Series = d.index.Series()
+	s.LeftOut = d.leftOut
 	s.Dropped = make(map[merge.Reason]uint64)
 	for _, r := range merge.Reasons() {
 		s.Dropped[r] = d.index.Dropped(r)
@@ -382,7 +389,11 @@ func (d *Dir) statsLocked() Stats {
 		probed[by][mmapfile.Dead] = files
 	}
 	for _, f := range d.active {
-		if f.damage != "" {
+		switch {
+		case f.damage == "":
+		case f.logged == mmapfile.ErrSize:
+			s.CutOff++
+		default:
 			s.Corrupt++
 		}
 		if f.f == nil {
