@@ -103,7 +103,8 @@ func (e *entry) add(name mmapfile.Name, v, stamp float64) {
 			e.value = v
 		}
 	case mmapfile.MostRecent:
-		if first || stamp > e.stamp || stamp == e.stamp && (v > cur || cur != cur) {
+		// A time that is no number is no time, and any other is later.
+		if first || stamp > e.stamp || e.stamp != e.stamp || stamp == e.stamp && (v > cur || cur != cur) {
 			e.value, e.stamp = v, stamp
 		}
 	default:

@@ -13,7 +13,7 @@ import (
 
 // Step is one change to a directory that is about to be made.
 type Step struct {
-	Op       string // claim, return, create, write, sync, commit, syncdir, delete
+	Op       string // claim, return, create, write, sync, commit, syncdir, delete, discard
 	From, To string // names; To only where there is a new one
 }
 
@@ -88,10 +88,15 @@ func (f *Folder) Return(claim mmapfile.Name) (mmapfile.Name, error) {
 }
 
 func (f *Folder) move(op string, from, to mmapfile.Name) error {
-	if err := f.hook(Step{op, from.String(), to.String()}); err != nil {
+	return f.step(Step{op, from.String(), to.String()}, func() error { return f.dir.Move(from.String(), to.String()) })
+}
+
+// step makes a step, unless the hook forbids it.
+func (f *Folder) step(s Step, do func() error) error {
+	if err := f.hook(s); err != nil {
 		return err
 	}
-	return f.dir.Move(from.String(), to.String())
+	return do()
 }
 
 // Old is an archive that is there already.
@@ -158,22 +163,27 @@ func (f *Folder) Write(a *Archive, old Old, included []string, like fs.FileInfo)
 		return nil, err
 	}
 	d = &Draft{int64(len(content)), draftOf(a.name), a.name, old.ID}
-	if err := f.hook(Step{Op: "create", From: d.name}); err != nil {
-		return nil, err
+	var file *os.File
+	create := func() (err error) {
+		file, err = f.dir.Create(d.name, like)
+		return err
 	}
-	file, err := f.dir.Create(d.name, like)
+	err = f.step(Step{Op: "create", From: d.name}, create)
+	if errors.Is(err, fs.ErrExist) {
+		// One that could not be deleted when it had failed.
+		if err = f.Discard(d); err == nil {
+			err = f.step(Step{Op: "create", From: d.name}, create)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	err = f.hook(Step{Op: "write", From: d.name})
+	err = f.step(Step{Op: "write", From: d.name}, func() error {
+		_, err := file.Write(content)
+		return err
+	})
 	if err == nil {
-		_, err = file.Write(content)
-	}
-	if err == nil {
-		err = f.hook(Step{Op: "sync", From: d.name})
-	}
-	if err == nil {
-		err = file.Sync()
+		err = f.step(Step{Op: "sync", From: d.name}, file.Sync)
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
 		return nil, errors.Join(err, f.Discard(d))
@@ -182,7 +192,15 @@ func (f *Folder) Write(a *Archive, old Old, included []string, like fs.FileInfo)
 }
 
 // Discard deletes a draft.
-func (f *Folder) Discard(d *Draft) error { return f.dir.Remove(d.name) }
+func (f *Folder) Discard(d *Draft) error { return f.discard(d.name) }
+
+func (f *Folder) discard(name string) error {
+	err := f.step(Step{Op: "discard", From: name}, func() error { return f.dir.Remove(name) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
 
 // errReplaced is returned where an archive is no longer the one that was read.
 var errReplaced = errors.New("another process has replaced the archive meanwhile")
@@ -201,28 +219,17 @@ func (f *Folder) Commit(d *Draft) error {
 	if now != d.old {
 		return fmt.Errorf("%s: %w", d.archive, errReplaced)
 	}
-	if err := f.hook(Step{"commit", d.name, d.archive.String()}); err != nil {
-		return err
-	}
-	return f.dir.Replace(d.name, d.archive.String())
+	return f.step(Step{"commit", d.name, d.archive.String()}, func() error { return f.dir.Replace(d.name, d.archive.String()) })
 }
 
 // Sync makes lasting what was done to the directory so far.
-func (f *Folder) Sync() error {
-	if err := f.hook(Step{Op: "syncdir"}); err != nil {
-		return err
-	}
-	return f.dir.Sync()
-}
+func (f *Folder) Sync() error { return f.step(Step{Op: "syncdir"}, f.dir.Sync) }
 
 // Delete deletes files and returns how many of them are gone. It goes on after an
 // error, of which it returns the first.
 func (f *Folder) Delete(names []string) (gone int, err error) {
 	for _, name := range names {
-		failed := f.hook(Step{Op: "delete", From: name})
-		if failed == nil {
-			failed = f.dir.Remove(name)
-		}
+		failed := f.step(Step{Op: "delete", From: name}, func() error { return f.dir.Remove(name) })
 		if failed == nil || errors.Is(failed, fs.ErrNotExist) {
 			gone++
 		} else if err == nil {
@@ -238,7 +245,11 @@ func (f *Folder) Lstat(base string) (fs.FileInfo, error) { return f.dir.Lstat(ba
 // Clean deletes the drafts that a fold has left which was cut short.
 func (f *Folder) Clean() error {
 	for _, archive := range Archives() {
-		if err := f.dir.Remove(draftOf(archive)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		draft := draftOf(archive)
+		if _, err := f.dir.Lstat(draft); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := f.discard(draft); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package multiproc
 
 import (
+	"errors"
 	"io/fs"
 	"maps"
 
@@ -9,22 +10,25 @@ import (
 )
 
 // recognizeLocked tells whether a file that has been opened is an archive, and what it
-// includes. One that only has the name is a file like others.
-func (d *Dir) recognizeLocked(f *file, size int64) {
+// includes. One that only has the name is a file like others. The error is that of a
+// file that could not be read: it may be an archive, and then to count what it includes
+// as well would be wrong.
+func (d *Dir) recognizeLocked(f *file, size int64) error {
 	if !f.name.IsArchive() {
-		return
+		return nil
 	}
 	included, err := f.f.Included(f.name)
+	if err != nil && !errors.Is(err, mmapfile.ErrTrailer) {
+		return err
+	}
 	if err != nil {
-		if mmapfile.Exhausted(err) {
-			d.starved = err
-		}
 		d.log.Warn("a file has the name of an archive and is none; its values are served, and nothing can be folded",
 			"file", f.base, "err", err, "hint", "move it away, or delete it if its values are of no use")
-		return
+		return nil
 	}
 	f.archive, f.included, f.size = true, included, size
 	d.regroup = true
+	return nil
 }
 
 // regroupLocked takes the files that archives include out of the merge, if archives

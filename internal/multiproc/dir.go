@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
@@ -225,11 +226,26 @@ func (d *Dir) mergeLocked(merged func() (*merge.Snapshot, []merge.Fault)) (s *me
 	for range 3 {
 		var faulted []merge.Fault
 		if s, faulted = merged(); len(faulted) == 0 {
-			break
+			return s, d.starved
 		}
+		var gone error
 		for _, fault := range faulted {
-			d.faultedLocked(fault)
+			if errors.Is(fault.Err, fs.ErrNotExist) {
+				gone = fault.Err
+			} else {
+				d.faultedLocked(fault)
+			}
 		}
+		if gone != nil {
+			// It is not held open and has another name by now, or its values are in
+			// another file: another process folds the directory.
+			d.seen.stale = true
+			d.lookLocked(false)
+		}
+		err = gone
+	}
+	if err != nil {
+		return nil, err
 	}
 	// Half of the values must not pass for all of them.
 	return s, d.starved

@@ -55,7 +55,10 @@ func (d *Dir) openLocked(f *file, info fs.FileInfo) error {
 	err := d.reopenLocked(f)
 	switch {
 	case err == nil:
-		d.recognizeLocked(f, info.Size())
+		if err := d.recognizeLocked(f, info.Size()); err != nil {
+			d.closeLocked(f)
+			return err
+		}
 		d.placeLocked(f)
 		d.probeLocked(f)
 		if f.verdict.State == mmapfile.Dead {
@@ -307,6 +310,10 @@ var errOtherDamage = errors.New("damaged")
 // damagedLocked notes that a file can't be read, or not to its end. Of damage
 // that goes on, whatever its details, the log tells once.
 func (d *Dir) damagedLocked(f *file, err error) {
+	if errors.Is(err, fs.ErrNotExist) {
+		d.seen.stale = true // it is not damaged but gone, which the next listing tells
+		return
+	}
 	kind := errOtherDamage
 	if i := slices.IndexFunc(damages, func(known error) bool { return errors.Is(err, known) }); i >= 0 {
 		kind = damages[i]

@@ -120,9 +120,15 @@ func (w *folder) open() (ok bool, err error) {
 	if !f.Holds(id) {
 		return false, f.Close() // the next scan sees what has the path now
 	}
+	if err := f.Clean(); err != nil {
+		return false, errors.Join(err, f.Close())
+	}
 	w.f = f
 	w.active(true)
-	return true, f.Clean()
+	// Who had the right before may have folded since the directory was looked at: names
+	// of claims are taken now, and names of files are other files'.
+	w.d.look(true)
+	return true, nil
 }
 
 // round folds what there is to fold, where there are at least least files of a kind.
@@ -250,7 +256,7 @@ func (w *folder) dead(which func(*file) bool) []*file {
 	for _, f := range w.d.order {
 		// What is past a limit is not to be kept for ever.
 		refused := f.part != nil && f.part.Refused()
-		if !f.archive && f.f != nil && f.damage == "" && !refused && f.verdict.Proven && !f.died.After(before) && which(f) {
+		if !f.name.IsArchive() && f.f != nil && f.damage == "" && !refused && f.verdict.Proven && !f.died.After(before) && which(f) {
 			found = append(found, f)
 		}
 	}
@@ -363,7 +369,8 @@ func (w *folder) expired(f *file) bool {
 		return true
 	}
 	kept := w.d.opts.Fold.Retention
-	return f.name.Mode == mmapfile.All && kept != Forever && w.d.opts.Now().Sub(f.died) >= kept
+	// What is claimed was about to be deleted, and would hide a new process of its id.
+	return f.name.Mode == mmapfile.All && (f.name.IsClaim() || kept != Forever && w.d.opts.Now().Sub(f.died) >= kept)
 }
 
 // expire deletes claimed files that count for nothing.

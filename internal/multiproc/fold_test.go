@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/promagg/promagg/internal/fold"
 	"github.com/promagg/promagg/internal/mmapfile"
 )
 
@@ -165,6 +166,76 @@ func TestFoldRetention(t *testing.T) {
 	want(t, "expired", values(t, d))
 }
 
+// TestFoldRetentionCutShort: a gauge whose time was over stays so if the file could not
+// be deleted. It would stand in the way of a new process of the same id.
+func TestFoldRetentionCutShort(t *testing.T) {
+	for _, retention := range []time.Duration{0, time.Hour, Forever} {
+		dir := t.TempDir()
+		d, _ := open(t, dir, mmapfile.ProbeAuto)
+		d.opts.Fold.Hook = func(s fold.Step) error {
+			if s.Op == "delete" {
+				return errors.New("no further")
+			}
+			return nil
+		}
+		w, _ := write(t, dir, "gauge_all_1.db", "g", 5)
+		w.Close()
+		if _, err := d.FoldOnce(t.Context()); err == nil {
+			t.Fatal("the file could be deleted")
+		}
+		wantNames(t, dir, "gauge_all_1~1.db")
+		write(t, dir, "gauge_all_1.db", "g", 7)
+		next, _ := open(t, dir, mmapfile.ProbeAuto)
+		next.opts.Fold.Retention = retention
+		foldOnce(t, next)
+		wantNames(t, dir, "gauge_all_1.db")
+		want(t, fmt.Sprintf("with a retention of %v", retention), values(t, next), "g", 7)
+	}
+}
+
+// TestFoldSeldomSeen: somebody who looks seldom finds a claimed file under a name that
+// was another's in the archive that was there when it looked last.
+func TestFoldSeldomSeen(t *testing.T) {
+	dir := t.TempDir()
+	seldom, _ := open(t, dir, mmapfile.ProbeAuto)
+	d, _ := open(t, dir, mmapfile.ProbeAuto)
+	for i := range 3 {
+		w, _ := write(t, dir, "counter_1.db", "c_total", 1)
+		w.Close()
+		if i == 2 {
+			d.opts.Fold.Hook = func(s fold.Step) error {
+				if s.Op == "create" {
+					return errors.New("no further")
+				}
+				return nil
+			}
+		}
+		if _, err := d.FoldOnce(t.Context()); (err != nil) != (i == 2) {
+			t.Fatal(err)
+		}
+		if i != 1 {
+			want(t, fmt.Sprintf("%q", names(t, dir)), values(t, seldom), "c_total", i+1)
+		}
+	}
+	wantNames(t, dir, "counter_1~1.db", "counter_archived.db")
+	// An archive that is moved away makes what it includes count again, at once.
+	d.opts.Fold.Hook = func(s fold.Step) error {
+		if s.Op == "delete" {
+			return errors.New("no further")
+		}
+		return nil
+	}
+	if _, err := d.FoldOnce(t.Context()); err == nil {
+		t.Fatal("a file could be deleted")
+	}
+	want(t, "included", values(t, seldom), "c_total", 3)
+	if err := os.Remove(filepath.Join(dir, "counter_archived.db")); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "the archive is deleted", values(t, seldom), "c_total", 1)
+	want(t, "the archive is deleted, by whoever folded", values(t, d), "c_total", 1)
+}
+
 // TestFoldTwice: of two that want to fold a directory one does.
 func TestFoldTwice(t *testing.T) {
 	dir := t.TempDir()
@@ -196,4 +267,36 @@ func TestFoldTwice(t *testing.T) {
 	}
 	f.close()
 	foldOnce(t, second)
+}
+
+// TestFoldAfterAnother: whoever gets the right to fold has the directory as another
+// has left it, not as it was before that: names of claims may have been used since,
+// and names of files be those of others.
+func TestFoldAfterAnother(t *testing.T) {
+	dir := t.TempDir()
+	for base, v := range map[string]float64{"counter_1.db": 1, "counter_2.db": 2} {
+		w, _ := write(t, dir, base, "c_total", v)
+		w.Close()
+	}
+	late, _ := open(t, dir, mmapfile.ProbeAuto)
+	late.Sync(true)
+	first, _ := open(t, dir, mmapfile.ProbeAuto)
+	foldOnce(t, first)
+	w, _ := write(t, dir, "counter_2.db", "c_total", 4)
+	w.Close()
+	// It does not come to its end, and nobody may miss anything.
+	late.opts.Fold.Hook = func(s fold.Step) error {
+		if s.Op == "claim" {
+			return nil
+		}
+		return errors.New("no further")
+	}
+	f := &folder{d: late}
+	defer f.close()
+	if err := f.round(t.Context(), 1); err == nil {
+		t.Error("it has come to its end")
+	}
+	other, _ := open(t, dir, mmapfile.ProbeAuto)
+	want(t, "claimed by the late one", values(t, other), "c_total", 7)
+	want(t, "by itself", values(t, late), "c_total", 7)
 }
