@@ -51,11 +51,18 @@ func (f *Folder) Close() error { return errors.Join(f.lock.Close(), f.dir.Close(
 // Holds reports whether the right is still that to a directory.
 func (f *Folder) Holds(id mmapfile.FileID) bool { return f.dir.ID() == id && f.lock.Held() }
 
+// errUnlocked is returned where the right to fold may be another process' by now.
+var errUnlocked = fmt.Errorf("%s was deleted or replaced; whoever makes it anew folds the directory", mmapfile.LockName)
+
 // Locked calls do while nobody who locks the directory for listing it sees what do
-// changes.
+// changes. Without the right to fold it does not: whoever has it now knows nothing of
+// what do is about to change, and does not change anything itself before do is done.
 func (f *Folder) Locked(do func() error) error {
 	if err := f.dir.LockEntries(); err != nil {
 		return err
+	}
+	if !f.lock.Held() {
+		return errors.Join(errUnlocked, f.dir.UnlockEntries())
 	}
 	return errors.Join(do(), f.dir.UnlockEntries())
 }
@@ -143,6 +150,7 @@ func (f *Folder) pathOf(base string) string { return filepath.Join(f.path, base)
 type Draft struct {
 	Size    int64 // in bytes
 	name    string
+	id      mmapfile.FileID
 	archive mmapfile.Name
 	old     mmapfile.FileID
 }
@@ -162,7 +170,7 @@ func (f *Folder) Write(a *Archive, old Old, included []string, like fs.FileInfo)
 	if err != nil {
 		return nil, err
 	}
-	d = &Draft{int64(len(content)), draftOf(a.name), a.name, old.ID}
+	d = &Draft{Size: int64(len(content)), name: draftOf(a.name), archive: a.name, old: old.ID}
 	var file *os.File
 	create := func() (err error) {
 		file, err = f.dir.Create(d.name, like)
@@ -183,6 +191,12 @@ func (f *Folder) Write(a *Archive, old Old, included []string, like fs.FileInfo)
 		return err
 	})
 	if err == nil {
+		var info fs.FileInfo
+		if info, err = file.Stat(); err == nil {
+			d.id = mmapfile.ID(info)
+		}
+	}
+	if err == nil {
 		err = f.step(Step{Op: "sync", From: d.name}, file.Sync)
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
@@ -191,7 +205,7 @@ func (f *Folder) Write(a *Archive, old Old, included []string, like fs.FileInfo)
 	return d, nil
 }
 
-// Discard deletes a draft.
+// Discard deletes a draft, if it is there.
 func (f *Folder) Discard(d *Draft) error { return f.discard(d.name) }
 
 func (f *Folder) discard(name string) error {
@@ -202,32 +216,48 @@ func (f *Folder) discard(name string) error {
 	return err
 }
 
-// errReplaced is returned where an archive is no longer the one that was read.
-var errReplaced = errors.New("another process has replaced the archive meanwhile")
+// ErrMeddled is returned where a file is no longer the one that was read or written.
+var ErrMeddled = errors.New("another process has deleted or replaced it meanwhile")
 
 // Commit puts a draft in the place of the archive. Call it inside Locked. After an
 // error nothing has changed.
 func (f *Folder) Commit(d *Draft) error {
+	if err := f.want(d.archive.String(), d.old); err != nil {
+		return err
+	}
+	if err := f.want(d.name, d.id); err != nil {
+		return err
+	}
+	return f.step(Step{"commit", d.name, d.archive.String()}, func() error { return f.dir.Replace(d.name, d.archive.String()) })
+}
+
+// want returns an error that wraps [ErrMeddled] unless a name is that of a file, or of
+// none if id is zero.
+func (f *Folder) want(base string, id mmapfile.FileID) error {
 	var now mmapfile.FileID
-	info, err := f.dir.Lstat(d.archive.String())
+	info, err := f.dir.Lstat(base)
 	switch {
 	case err == nil:
 		now = mmapfile.ID(info)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if now != d.old {
-		return fmt.Errorf("%s: %w", d.archive, errReplaced)
+	if now != id {
+		return fmt.Errorf("%s: %w", base, ErrMeddled)
 	}
-	return f.step(Step{"commit", d.name, d.archive.String()}, func() error { return f.dir.Replace(d.name, d.archive.String()) })
+	return nil
 }
 
 // Sync makes lasting what was done to the directory so far.
 func (f *Folder) Sync() error { return f.step(Step{Op: "syncdir"}, f.dir.Sync) }
 
 // Delete deletes files and returns how many of them are gone. It goes on after an
-// error, of which it returns the first.
+// error, of which it returns the first. Without the right to fold it deletes nothing:
+// whoever has it may have given the names to other files.
 func (f *Folder) Delete(names []string) (gone int, err error) {
+	if !f.lock.Held() {
+		return 0, errUnlocked
+	}
 	for _, name := range names {
 		failed := f.step(Step{Op: "delete", From: name}, func() error { return f.dir.Remove(name) })
 		if failed == nil || errors.Is(failed, fs.ErrNotExist) {

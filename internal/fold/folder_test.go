@@ -165,7 +165,7 @@ func TestCommitReplaced(t *testing.T) {
 				t.Fatal(err)
 			}
 			before, _ := os.Stat(path)
-			if err := f.Commit(d); !errors.Is(err, errReplaced) {
+			if err := f.Commit(d); !errors.Is(err, ErrMeddled) {
 				t.Errorf("committed: %v", err)
 			}
 			if after, _ := os.Stat(path); before != nil && !os.SameFile(before, after) || before == nil && after != nil {

@@ -91,3 +91,43 @@ func (d *Dir) renameLocked(f *file, name mmapfile.Name, info fs.FileInfo) {
 		f.changed = mmapfile.Changed(info)
 	}
 }
+
+// idOf tells which file was last seen to have a name; it is zero where there was none.
+func (d *Dir) idOf(name mmapfile.Name) mmapfile.FileID {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if f := d.files[name.String()]; f != nil {
+		return f.id
+	}
+	return mmapfile.FileID{}
+}
+
+// committedLocked puts an archive that has just been committed into the place of the files it
+// includes, so that no snapshot has both or neither. It reports whether the archive has
+// been read and is sound.
+func (d *Dir) committedLocked(archive mmapfile.Name, files []*file) (sound bool) {
+	base := archive.String()
+	old := d.files[base]
+	fresh := &file{base: base, name: archive, scan: d.stats.Scans}
+	d.files[base] = fresh
+	// The new ones first: series that have entries all the time remain what they are.
+	info, err := d.lstat(base)
+	if err == nil {
+		err = d.openLocked(fresh, info)
+	}
+	if err != nil {
+		// The next listing opens it, or tells why there is no snapshot.
+		delete(d.files, base)
+		d.closeLocked(fresh)
+		d.seen.stale = true
+	}
+	if old != nil {
+		d.closeLocked(old)
+	}
+	d.regroup = true
+	for _, f := range files {
+		d.lingering[f.base] = true
+	}
+	d.regroupLocked()
+	return err == nil && fresh.archive
+}

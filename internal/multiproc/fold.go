@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -106,6 +107,7 @@ func (w *folder) active(yes bool) {
 
 // open takes the right to fold the directory that has the path now.
 func (w *folder) open() (ok bool, err error) {
+	w.d.look(false)
 	id, there := w.d.sighted()
 	if w.f != nil && (!there || !w.f.Holds(id)) {
 		w.close()
@@ -120,15 +122,13 @@ func (w *folder) open() (ok bool, err error) {
 	if !f.Holds(id) {
 		return false, f.Close() // the next scan sees what has the path now
 	}
-	if err := f.Clean(); err != nil {
-		return false, errors.Join(err, f.Close())
-	}
 	w.f = f
 	w.active(true)
-	// Who had the right before may have folded since the directory was looked at: names
-	// of claims are taken now, and names of files are other files'.
+	// Whoever had the right before may have committed an archive since the directory was
+	// listed. What that has must not be added to it again, nor a name be used for a claim
+	// that it says is deleted.
 	w.d.look(true)
-	return true, nil
+	return true, f.Clean()
 }
 
 // round folds what there is to fold, where there are at least least files of a kind.
@@ -136,13 +136,11 @@ func (w *folder) round(ctx context.Context, least int) (err error) {
 	begun := w.d.opts.Now()
 	ok, err := w.open()
 	if ok && err == nil {
-		err = w.linger()
-	}
-	if ok && err == nil {
-		err = w.work(ctx, max(1, least))
+		// What fails with some files need not fail with others.
+		err = cmp.Or(w.linger(), w.work(ctx, max(1, least)))
 	}
 	w.d.mu.Lock()
-	w.d.folds.Took += w.d.opts.Now().Sub(begun)
+	w.d.folds.Took += max(0, w.d.opts.Now().Sub(begun))
 	if err != nil && !barred(err) {
 		w.d.folds.Failed++
 	}
@@ -151,31 +149,30 @@ func (w *folder) round(ctx context.Context, least int) (err error) {
 	return err
 }
 
-// work claims all files that are to go, and folds or deletes them.
+// work claims all files that are to go, and folds or deletes them. It goes on after an
+// error, of which it returns the first.
 func (w *folder) work(ctx context.Context, least int) error {
 	expired, err := w.claim(w.dead(w.expired))
-	if err != nil {
-		return err
-	}
+	some := len(expired) > 0
 	kinds := make(map[mmapfile.Name][]*file)
 	for _, archive := range fold.Archives() {
 		files := w.dead(func(f *file) bool { return f.name.Archive() == archive })
 		if len(files) < least {
 			continue
 		}
-		if kinds[archive], err = w.claim(files); err != nil {
-			return err
-		}
+		claimed, failed := w.claim(files)
+		kinds[archive], err = claimed, cmp.Or(err, failed)
+		some = some || len(claimed) > 0
 	}
-	if len(expired) == 0 && len(kinds) == 0 {
-		return nil
+	if !some {
+		return err
 	}
 	// What stays claimed, should this be the end, is a dead writer's file all the same.
 	w.settle(ctx)
-	err = w.expire(expired)
+	err = cmp.Or(err, w.expire(expired))
 	for _, archive := range fold.Archives() {
-		if claimed := kinds[archive]; len(claimed) > 0 && err == nil && ctx.Err() == nil {
-			err = w.kind(archive, claimed)
+		if claimed := kinds[archive]; len(claimed) > 0 && ctx.Err() == nil {
+			err = cmp.Or(err, w.kind(archive, claimed))
 		}
 	}
 	return err
@@ -254,9 +251,13 @@ func (w *folder) dead(which func(*file) bool) []*file {
 	before := w.d.opts.Now().Add(-w.d.opts.Fold.Settle)
 	var found []*file
 	for _, f := range w.d.order {
-		// What is past a limit is not to be kept for ever.
-		refused := f.part != nil && f.part.Refused()
-		if !f.name.IsArchive() && f.f != nil && f.damage == "" && !refused && f.verdict.Proven && !f.died.After(before) && which(f) {
+		// What only has the name of an archive is somebody's to move away, and may include
+		// files that nobody knows of any more. What is past a limit is not to be kept for
+		// ever.
+		if f.name.IsArchive() || f.f == nil || f.damage != "" || f.part != nil && f.part.Refused() {
+			continue
+		}
+		if f.verdict.Proven && !f.died.After(before) && which(f) {
 			found = append(found, f)
 		}
 	}
@@ -363,70 +364,31 @@ func (w *folder) prove(f *file, with func(*mmapfile.File) error) (dead bool, err
 	return true, with(opened)
 }
 
-// expired reports whether a dead writer's file counts for nothing, or not any more.
-func (w *folder) expired(f *file) bool {
-	if f.name.Mode.Live() {
-		return true
-	}
-	kept := w.d.opts.Fold.Retention
-	// What is claimed was about to be deleted, and would hide a new process of its id.
-	return f.name.Mode == mmapfile.All && (f.name.IsClaim() || kept != Forever && w.d.opts.Now().Sub(f.died) >= kept)
-}
-
-// expire deletes claimed files that count for nothing.
-func (w *folder) expire(claimed []*file) (err error) {
-	var back []*file
-	for _, f := range claimed {
-		if err != nil {
-			break
-		}
-		dead, proveErr := w.prove(f, func(*mmapfile.File) error { return nil })
-		switch {
-		case errors.Is(proveErr, fs.ErrNotExist):
-		case proveErr != nil:
-			err = proveErr
-		case !dead:
-			back = append(back, f)
-		default:
-			err = w.expireFile(f)
-		}
-	}
-	return errors.Join(err, w.giveBack(back))
-}
-
-func (w *folder) expireFile(f *file) error {
-	w.d.mu.Lock()
-	defer w.d.mu.Unlock()
-	_, err := w.f.Delete([]string{f.base})
-	if err == nil && w.d.files[f.base] == f {
-		delete(w.d.files, f.base)
-		w.d.closeLocked(f)
-		w.d.folds.Expired++
-	}
-	return err
-}
-
 // kind folds claimed files of one type and mode.
 func (w *folder) kind(archive mmapfile.Name, claimed []*file) error {
 	a := fold.New(archive)
 	old, err := w.f.Old(a, w.d.opts.Budget, w.d.opts.Limits.FileSize)
 	if err != nil {
-		return errors.Join(err, w.giveBack(claimed))
+		return err // what stays claimed is a dead writer's file all the same
 	}
-	included, back, err := w.collect(a, claimed)
+	if w.d.idOf(archive) != old.ID {
+		return fmt.Errorf("%s: %w", archive, fold.ErrMeddled) // which the next look sees
+	}
+	included, back, unread := w.collect(a, claimed)
 	// What is given back has its name before the directory is synced for the rest.
-	if err = errors.Join(err, w.giveBack(back)); err != nil || len(included) == 0 {
-		return err
+	if err := w.giveBack(back); err != nil || len(included) == 0 {
+		return cmp.Or(err, unread)
 	}
-	return w.commit(a, old, included)
+	return cmp.Or(w.commit(a, old, included), unread)
 }
 
 // collect adds the claimed files to an archive that nobody writes and that can be
-// read to their end, and returns them and the others.
+// read to their end, and returns them and the others. The error is why some that are
+// not damaged could not be read.
 func (w *folder) collect(a *fold.Archive, claimed []*file) (included, back []*file, err error) {
 	for _, f := range claimed {
 		damaged := false
-		dead, err := w.prove(f, func(opened *mmapfile.File) error {
+		dead, failed := w.prove(f, func(opened *mmapfile.File) error {
 			content, err := opened.Content()
 			if err == nil {
 				if err = a.Add(content); err != nil {
@@ -436,17 +398,21 @@ func (w *folder) collect(a *fold.Archive, claimed []*file) (included, back []*fi
 			return err
 		})
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(failed, fs.ErrNotExist):
 			// Deleted by somebody, and with it its values.
-		case damaged || errors.Is(err, mmapfile.ErrFault) || err == nil && !dead:
+		case damaged || errors.Is(failed, mmapfile.ErrFault) || failed == nil && !dead:
 			back = append(back, f)
-		case err != nil:
-			return nil, claimed, err
+		case mmapfile.Exhausted(failed):
+			return nil, claimed, failed
+		case failed != nil:
+			back = append(back, f)
+			// The file's own matter, whatever it is: not one of the directory.
+			err = cmp.Or(err, errors.New(failed.Error()))
 		default:
 			included = append(included, f)
 		}
 	}
-	return included, back, nil
+	return included, back, err
 }
 
 // commit puts an archive into the place of the old one.
@@ -477,13 +443,14 @@ func (w *folder) commit(a *fold.Archive, old fold.Old, files []*file) error {
 	if alive, err := w.revived(files); err != nil || alive != nil {
 		return errors.Join(err, w.f.Discard(draft), w.giveBack(alive))
 	}
+	seen := false
 	err = w.f.Locked(func() error {
 		w.d.mu.Lock()
 		defer w.d.mu.Unlock()
 		if err := w.f.Commit(draft); err != nil {
 			return err
 		}
-		w.d.committedLocked(a.Name(), files)
+		seen = w.d.committedLocked(a.Name(), files)
 		w.d.folds.Folds++
 		w.d.folds.Folded += uint64(len(files))
 		w.d.folds.Written += uint64(draft.Size)
@@ -493,48 +460,27 @@ func (w *folder) commit(a *fold.Archive, old fold.Old, files []*file) error {
 		return errors.Join(err, w.f.Discard(draft))
 	}
 	w.d.log.Debug("folded", "archive", a.Name().String(), "files", len(files), "entries", a.Entries(), "bytes", draft.Size)
+	if !seen {
+		return nil // the next look sees what may be deleted
+	}
 	return w.delete(names)
 }
 
 // revived returns the files that somebody writes again, who must have been about to
-// open them when they were claimed.
+// open them when they were claimed. One that has been deleted since it was read is an
+// error: its values must not come back.
 func (w *folder) revived(files []*file) (alive []*file, err error) {
 	for _, f := range files {
 		dead, err := w.prove(f, func(*mmapfile.File) error { return nil })
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%s: %w", f.base, fold.ErrMeddled)
+		}
+		if err != nil {
 			return nil, err
 		}
-		if err == nil && !dead {
+		if !dead {
 			alive = append(alive, f)
 		}
 	}
 	return alive, nil
-}
-
-// committedLocked puts an archive that has just been committed into the place of the files it
-// includes, so that no snapshot has both or neither.
-func (d *Dir) committedLocked(archive mmapfile.Name, files []*file) {
-	base := archive.String()
-	old := d.files[base]
-	fresh := &file{base: base, name: archive, scan: d.stats.Scans}
-	d.files[base] = fresh
-	// The new ones first: series that have entries all the time remain what they are.
-	info, err := d.lstat(base)
-	if err == nil {
-		err = d.openLocked(fresh, info)
-	}
-	if err != nil {
-		// The next listing opens it, or tells why there is no snapshot.
-		delete(d.files, base)
-		d.closeLocked(fresh)
-		d.seen.stale = true
-	}
-	if old != nil {
-		d.closeLocked(old)
-	}
-	d.regroup = true
-	for _, f := range files {
-		d.lingering[f.base] = true
-	}
-	d.regroupLocked()
 }

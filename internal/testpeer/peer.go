@@ -72,6 +72,18 @@ var (
 		candidates: []string{"unshare"},
 		probe:      []string{"--pid", "--fork", "--mount-proc", "true"},
 	}
+	// Mounts is unshare(1), with the right to mount filesystems, and what makes them.
+	Mounts = &Peer{
+		name:       "unshare with the right to mount filesystems, and mkfs.ext4",
+		candidates: []string{"unshare"},
+		probe:      []string{"--mount", "sh", "-c", "mkfs.ext4 -V 2>/dev/null && mount -t tmpfs tmpfs /mnt && test -e /dev/loop-control"},
+	}
+	// Btrfs is mkfs.btrfs(8), on a kernel that has the filesystem: one with quotas.
+	Btrfs = &Peer{
+		name:       "btrfs-progs, and a kernel with btrfs",
+		candidates: []string{"sh"},
+		probe:      []string{"-c", "mkfs.btrfs --version && btrfs --version && { grep -qw btrfs /proc/filesystems || modprobe btrfs; }"},
+	}
 	// Overlay is unshare(1), with the right to mount overlayfs.
 	Overlay = &Peer{
 		name:       "unshare with the right to mount overlayfs",

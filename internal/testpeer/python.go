@@ -13,12 +13,29 @@ import (
 func PythonWriter(t testing.TB, dir, code string) (pid int, end func()) {
 	t.Helper()
 	Require(t, Python)
-	cmd := exec.Command(Python.Path(), "-c", code+`
+	return writer(t, dir, exec.Command(Python.Path(), "-c", code+`
 import os, sys
 print(os.getpid(), flush=True)
 sys.stdin.read()
-`)
-	cmd.Env = append(os.Environ(), "PROMETHEUS_MULTIPROC_DIR="+dir)
+`))
+}
+
+// RubyWriter is the same for Ruby code that uses the Ruby mmap client.
+func RubyWriter(t testing.TB, dir, code string) (pid int, end func()) {
+	t.Helper()
+	Require(t, Ruby)
+	return writer(t, dir, exec.Command(Ruby.Path(), "-e", "require 'prometheus/client'\n"+code+`
+$stdout.sync = true
+puts Process.pid
+$stdin.read
+`))
+}
+
+// writer runs a program that prints its PID once it has written, and ends with its
+// input.
+func writer(t testing.TB, dir string, cmd *exec.Cmd) (pid int, end func()) {
+	t.Helper()
+	cmd.Env = append(os.Environ(), "PROMETHEUS_MULTIPROC_DIR="+dir, "prometheus_multiproc_dir="+dir)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -39,7 +56,7 @@ sys.stdin.read()
 		ended = true
 		in.Close()
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("python: %v", err)
+			t.Errorf("%s: %v", cmd.Path, err)
 		}
 	}
 	t.Cleanup(end)
