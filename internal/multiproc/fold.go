@@ -52,6 +52,8 @@ type FoldStats struct {
 type folder struct {
 	d *Dir
 	f *fold.Folder // nil without the right to fold
+	// swept says that what an earlier fold had left is deleted.
+	swept bool
 	// failure is what was logged last of a fold that can't be had.
 	failure string
 }
@@ -113,7 +115,7 @@ func (w *folder) open() (ok bool, err error) {
 		w.close()
 	}
 	if !there || w.f != nil {
-		return there, nil
+		return there, w.clean()
 	}
 	f, err := fold.Open(w.d.opts.Path, w.d.opts.Fold.Hook)
 	if err != nil {
@@ -122,13 +124,22 @@ func (w *folder) open() (ok bool, err error) {
 	if !f.Holds(id) {
 		return false, f.Close() // the next scan sees what has the path now
 	}
-	w.f = f
+	w.f, w.swept = f, false
 	w.active(true)
 	// Whoever had the right before may have committed an archive since the directory was
 	// listed. What that has must not be added to it again, nor a name be used for a claim
 	// that it says is deleted.
 	w.d.look(true)
-	return true, f.Clean()
+	return true, w.clean()
+}
+
+// clean deletes what a fold has left that was cut short, once.
+func (w *folder) clean() (err error) {
+	if w.f != nil && !w.swept {
+		err = w.f.Clean()
+		w.swept = err == nil
+	}
+	return err
 }
 
 // round folds what there is to fold, where there are at least least files of a kind.
