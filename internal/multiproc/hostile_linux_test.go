@@ -318,7 +318,7 @@ func TestNeverOpened(t *testing.T) {
 	makers := map[string]func(path string) error{
 		"counter_fifo.db":     func(path string) error { return syscall.Mkfifo(path, 0o644) },
 		"counter_char.db":     func(path string) error { return syscall.Mknod(path, syscall.S_IFCHR|0o644, 1<<8|5) },
-		"counter_block.db":    func(path string) error { return syscall.Mknod(path, syscall.S_IFBLK|0o644, 7<<8|0) },
+		"counter_block.db":    func(path string) error { return syscall.Mknod(path, syscall.S_IFBLK|0o644, 7<<8) },
 		"counter_socket.db":   func(path string) error { return syscall.Mknod(path, syscall.S_IFSOCK|0o644, 0) },
 		"counter_shadow.db":   func(path string) error { return os.Symlink("/etc/shadow", path) },
 		"counter_secret.db":   func(path string) error { return os.Symlink(secretFile, path) },
