@@ -68,6 +68,7 @@ direction() {
     internal/merge | internal/merge/*) allowed='internal/mmapfile' ;;
     internal/expose | internal/expose/*) allowed='internal/merge' ;;
     internal/multiproc | internal/multiproc/*) allowed='internal/merge internal/mmapfile' ;;
+    internal/limit | internal/limit/*) allowed='' ;;
     internal/demo | internal/demo/*) allowed='internal/mmapfile pkg/client' ;;
     # What a worker links must not grow: not even by the packages below it.
     pkg/client) allowed='internal/mmapfile' own='' ;;
