@@ -4,6 +4,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
 
+	"github.com/promagg/promagg/internal/expose"
+	"github.com/promagg/promagg/internal/limit"
 	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/multiproc"
 )
@@ -80,4 +82,33 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		watching = 1
 	}
 	gauge(c.watching, watching)
+}
+
+// refusals count HTTP requests that are refused or cut off, by reason.
+type refusals struct{ *prometheus.CounterVec }
+
+func newRefusals() refusals {
+	r := refusals{prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "promagg_http_requests_refused_total",
+		Help: "HTTP requests that were refused, or whose answer was cut off because it was not taken, by reason.",
+	}, []string{"reason"})}
+	for _, reason := range []string{limit.Busy, limit.URL, limit.Body, string(expose.BadQuery), string(expose.NoMemory), string(expose.TooSlow)} {
+		r.WithLabelValues(reason) // there from the start
+	}
+	return r
+}
+
+func (r refusals) count(reason string) { r.WithLabelValues(reason).Inc() }
+
+// connectionMetrics tell of the connections of the server.
+func connectionMetrics(c *limit.Listener) (open, evicted prometheus.Collector) {
+	open = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "promagg_http_connections",
+		Help: "Open HTTP connections.",
+	}, func() float64 { return float64(c.Open()) })
+	evicted = prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "promagg_http_connections_evicted_total",
+		Help: "HTTP connections that were closed while they waited for a request, to make room for others.",
+	}, func() float64 { return float64(c.Evicted()) })
+	return open, evicted
 }

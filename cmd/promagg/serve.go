@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/common/promslog"
 	"github.com/spf13/cobra"
 
-	"github.com/promagg/promagg/internal/expose"
+	"github.com/promagg/promagg/internal/limit"
 	"github.com/promagg/promagg/internal/multiproc"
 )
 
@@ -29,15 +29,23 @@ type serveFlags struct {
 	noOwn      bool
 	level      levelFlag
 	format     formatFlag
+	limits     webLimits
 	shutdownIn time.Duration
 }
 
-func newServe() *cobra.Command {
-	f := serveFlags{shutdownIn: 30 * time.Second}
+// newServeFlags returns the settings that have no flag, and the defaults of those
+// that are not set where flags are added.
+func newServeFlags() serveFlags {
+	f := serveFlags{limits: newWebLimits(), shutdownIn: 30 * time.Second}
 	f.level.Level, f.format.Format = promslog.NewLevel(), promslog.NewFormat()
 	if err := f.format.Set("logfmt"); err != nil {
 		panic(err) // it is one of the two that there are
 	}
+	return f
+}
+
+func newServe() *cobra.Command {
+	f := newServeFlags()
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Watch a directory and serve its merged metrics",
@@ -70,6 +78,7 @@ running scrapes finish.`,
 	addLivenessFlag(cmd, &f.probe)
 	cmd.Flags().StringVar(&f.address, "web.listen-address", ":9917", "address to listen on")
 	cmd.Flags().StringVar(&f.path, "web.telemetry-path", "/metrics", "path under which the merged metrics are served")
+	f.limits.addFlags(cmd)
 	cmd.Flags().BoolVar(&f.noOwn, "web.disable-exporter-metrics", false, "leave out the metrics of promagg itself (promagg_*)")
 	cmd.Flags().Var(&f.level, "log.level", "least severe messages to log: debug, info, warn or error")
 	cmd.Flags().Var(&f.format, "log.format", "format of log messages: logfmt or json")
@@ -84,15 +93,9 @@ var telemetryPath = regexp.MustCompile(`^(/[A-Za-z0-9_.~][A-Za-z0-9_.~-]*)+$`)
 func (f *serveFlags) serve(ctx context.Context, l net.Listener, dirPath string, log *slog.Logger) error {
 	dir := multiproc.Open(multiproc.Options{Path: dirPath, Liveness: f.probe.Probe, Logger: log})
 	defer dir.Close()
-	server := &http.Server{
-		Handler:           f.handler(dir),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      2 * time.Minute,
-		IdleTimeout:       5 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
+	connections := limit.NewListener(l, f.limits.connections)
+	server := f.limits.server(f.handler(dir, connections), connections)
+	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	// Background work ends before the directory is closed.
 	watching, stopWatching := context.WithCancel(ctx)
 	var background sync.WaitGroup
@@ -102,7 +105,7 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, dirPath string, 
 
 	log.Info("listening", "address", l.Addr().String(), "path", f.path, "dir", dirPath)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
+	go func() { served <- server.Serve(connections) }()
 	select {
 	case err := <-served:
 		return err
@@ -118,15 +121,17 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, dirPath string, 
 }
 
 // handler routes requests.
-func (f *serveFlags) handler(dir *multiproc.Dir) http.Handler {
+func (f *serveFlags) handler(dir *multiproc.Dir, connections *limit.Listener) http.Handler {
+	refusals := newRefusals()
 	var own prometheus.Gatherer
 	if !f.noOwn {
 		registry := prometheus.NewRegistry()
-		registry.MustRegister(newCollector(dir))
+		open, evicted := connectionMetrics(connections)
+		registry.MustRegister(newCollector(dir), refusals, open, evicted)
 		own = registry
 	}
 	mux := http.NewServeMux()
-	mux.Handle(f.path, expose.NewHandler(dir, own))
+	mux.Handle(f.path, f.limits.scrapes(dir, own, refusals))
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
 		if behind := dir.Behind(); behind > stuckAfter {
 			http.Error(w, fmt.Sprintf("the directory was last looked at %s ago", behind.Round(time.Second)), http.StatusServiceUnavailable)
@@ -141,8 +146,8 @@ func (f *serveFlags) handler(dir *multiproc.Dir) http.Handler {
 		}
 		fmt.Fprintln(w, "promagg is ready.")
 	})
-	mux.Handle("GET /{$}", landingPage(f.path, dir))
-	return mux
+	mux.Handle("GET /{$}", limit.AtOnce(maxLandings, landingPage(f.path, dir), "too many requests at once: try again later", refusals.count))
+	return limit.Small(mux, refusals.count)
 }
 
 // stuckAfter is how long the directory may go unseen before promagg counts as
