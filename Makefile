@@ -40,9 +40,10 @@ demo-gunicorn: ## The same with a Flask application under gunicorn
 	@$(MAKE) --no-print-directory build
 	@exec examples/gunicorn/demo.sh
 
-test: ## Install what the tests need, then run them all with the race detector
+test: ## Install what the tests need, run them all with the race detector, fuzz each target for 10 s
 	@scripts/setup.sh test
 	CGO_ENABLED=1 go test -race -timeout 20m ./...
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=10s
 
 lint: ## Check formatting, go vet, staticcheck and the import rules
 	@unformatted=$$(gofmt -l .) || exit 1; \

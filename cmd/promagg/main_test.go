@@ -45,8 +45,9 @@ var update = flag.Bool("update", false, "write the output that the scripts compa
 //	await FILE [PATTERN]             wait until a file is there, and holds what matches
 //	listening LOG                    wait until a log tells the address, and set $ADDR to it
 //	listen                           take a port and set $TAKEN to its address
-//	get [-status N] [-accept TYPE] [-method M] URL
+//	get [-status N] [-accept TYPE] [-method M] [-line LINE] URL
 //	                                 the body on stdout, its headers on stderr, once the status is that
+//	                                 and the body has that line
 //	! get URL                        wait until nobody listens there
 //	begin ADDRESS PATH               begin a request and read only the first line of the answer
 //	finish                           read the answer that begin left; its head and size on stdout
@@ -214,7 +215,8 @@ func get(ts *testscript.TestScript, neg bool, args []string) {
 	status := flags.Int("status", http.StatusOK, "")
 	accept := flags.String("accept", "", "")
 	method := flags.String("method", http.MethodGet, "")
-	usage(ts, flags.Parse(args) == nil && flags.NArg() == 1, "[!] get [-status N] [-accept TYPE] [-method METHOD] URL")
+	line := flags.String("line", "", "")
+	usage(ts, flags.Parse(args) == nil && flags.NArg() == 1, "[!] get [-status N] [-accept TYPE] [-method METHOD] [-line LINE] URL")
 	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	request, err := http.NewRequest(*method, flags.Arg(0), nil)
 	ts.Check(err)
@@ -243,6 +245,9 @@ func get(ts *testscript.TestScript, neg bool, args []string) {
 		body, err = io.ReadAll(r.Body)
 		if err == nil && r.StatusCode != *status {
 			err = fmt.Errorf("want status %d, got %s: %s", *status, r.Status, body)
+		}
+		if err == nil && *line != "" && !strings.Contains("\n"+string(body), "\n"+*line+"\n") {
+			err = fmt.Errorf("want a line %q, got: %s", *line, body)
 		}
 		header = r.Header
 		return err

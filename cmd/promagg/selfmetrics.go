@@ -20,13 +20,14 @@ import (
 // checked instead.
 type self struct {
 	dir   *multiproc.Dir
+	web   *webMetrics
 	fixed []*dto.MetricFamily // that never change
 }
 
-func newSelf(dir *multiproc.Dir) *self {
+func newSelf(dir *multiproc.Dir, web *webMetrics) *self {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(version.NewCollector("promagg"))
-	return &self{dir, registry.MustGather()} // which can't fail for a constant
+	return &self{dir, web, registry.MustGather()} // which can't fail for a constant
 }
 
 // Gather implements [prometheus.Gatherer].
@@ -67,6 +68,7 @@ func (s *self) Gather() ([]*dto.MetricFamily, error) {
 	g.counter("directory_scans_total", "Times that the whole directory was listed.").add(float64(stats.Scans))
 	g.gauge("watching", "Whether the kernel tells of new files (1); otherwise rescans find them (0).").add(oneIf(stats.Watching))
 	g.fold(stats)
+	s.web.gather(&g)
 
 	slices.SortFunc(g.families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
 	for _, f := range g.families {

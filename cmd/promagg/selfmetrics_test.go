@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/promagg/promagg/internal/limit"
 	"github.com/promagg/promagg/internal/multiproc"
 )
 
@@ -21,7 +23,7 @@ func TestSelfMetrics(t *testing.T) {
 	if _, err := d.Snapshot(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s := newSelf(d)
+	s := newSelf(d, newWebMetrics(limit.NewListener(nil, 0)))
 	got, err := s.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -40,8 +42,10 @@ func TestSelfMetrics(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	if len(got) < 14 {
-		t.Errorf("only %d families", len(got))
+	for _, reason := range []string{"busy", "url", "body", "query", "memory", "slow"} {
+		if series := fmt.Sprintf("promagg_http_requests_refused_total{reason=%q} 0\n", reason); !strings.Contains(textOf(t, got), series) {
+			t.Errorf("%s is not there from the start", series)
+		}
 	}
 }
 

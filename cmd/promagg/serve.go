@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/common/promslog"
 	"github.com/spf13/cobra"
 
-	"github.com/promagg/promagg/internal/expose"
+	"github.com/promagg/promagg/internal/limit"
 	"github.com/promagg/promagg/internal/multiproc"
 )
 
@@ -33,15 +33,23 @@ type serveFlags struct {
 	noOwn      bool
 	level      levelFlag
 	format     formatFlag
+	web        webLimits
 	shutdownIn time.Duration
 }
 
-func newServe() *cobra.Command {
-	f := serveFlags{shutdownIn: 30 * time.Second, start: adopt}
+// newServeFlags returns the settings that have no flag, and the defaults of those
+// that are not set where flags are added.
+func newServeFlags() serveFlags {
+	f := serveFlags{web: newWebLimits(), shutdownIn: 30 * time.Second, start: adopt}
 	f.level.Level, f.format.Format = promslog.NewLevel(), promslog.NewFormat()
 	if err := f.format.Set("logfmt"); err != nil {
 		panic(err) // it is one of the two that there are
 	}
+	return f
+}
+
+func newServe() *cobra.Command {
+	f := newServeFlags()
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Watch a directory and serve its merged metrics",
@@ -88,6 +96,7 @@ SIGINT let running scrapes finish.`,
 	addLimitFlags(cmd, &f.limits)
 	cmd.Flags().StringVar(&f.address, "web.listen-address", ":9917", "address to listen on")
 	cmd.Flags().StringVar(&f.path, "web.telemetry-path", "/metrics", "path under which the merged metrics are served")
+	f.web.addFlags(cmd)
 	cmd.Flags().BoolVar(&f.noOwn, "web.disable-exporter-metrics", false, "leave out the metrics of promagg itself (promagg_*)")
 	cmd.Flags().Var(&f.level, "log.level", "least severe messages to log: debug, info, warn or error")
 	cmd.Flags().Var(&f.format, "log.format", "format of log messages: logfmt or json")
@@ -118,15 +127,9 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	log := options.Logger
 	dir := multiproc.Open(options)
 	defer dir.Close()
-	server := &http.Server{
-		Handler:           f.handler(dir),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      2 * time.Minute,
-		IdleTimeout:       5 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
+	connections := limit.NewListener(l, f.web.connections)
+	server := f.web.server(f.handler(dir, connections), connections)
+	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	// Background work ends before the directory is closed.
 	watching, stopWatching := context.WithCancel(ctx)
 	var background sync.WaitGroup
@@ -136,7 +139,7 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 
 	log.Info("listening", "address", l.Addr().String(), "path", f.path, "dir", options.Path)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
+	go func() { served <- server.Serve(connections) }()
 	select {
 	case err := <-served:
 		return err
@@ -152,13 +155,14 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 }
 
 // handler routes requests.
-func (f *serveFlags) handler(dir *multiproc.Dir) http.Handler {
+func (f *serveFlags) handler(dir *multiproc.Dir, connections *limit.Listener) http.Handler {
+	seen := newWebMetrics(connections)
 	var own prometheus.Gatherer
 	if !f.noOwn {
-		own = newSelf(dir)
+		own = newSelf(dir, seen)
 	}
 	mux := http.NewServeMux()
-	mux.Handle(f.path, expose.NewHandler(dir, own))
+	mux.Handle(f.path, f.web.scrapes(dir, own, seen))
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
 		if behind := dir.Behind(); behind > stuckAfter {
 			http.Error(w, fmt.Sprintf("the directory was last looked at %s ago", behind.Round(time.Second)), http.StatusServiceUnavailable)
@@ -173,8 +177,8 @@ func (f *serveFlags) handler(dir *multiproc.Dir) http.Handler {
 		}
 		fmt.Fprintln(w, "promagg is ready.")
 	})
-	mux.Handle("GET /{$}", landingPage(f.path, dir))
-	return mux
+	mux.Handle("GET /{$}", limit.AtOnce(maxLandings, landingPage(f.path, dir), "too many requests at once: try again later", seen.refused))
+	return limit.Small(mux, seen.refused)
 }
 
 // stuckAfter is how long the directory may go unseen before promagg counts as

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/promagg/promagg/internal/limit"
 	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/internal/multiproc"
 )
@@ -32,7 +33,7 @@ func BenchmarkSmallScrape(b *testing.B) {
 	}{{"own=yes", false}, {"own=no", true}} {
 		d := multiproc.Open(multiproc.Options{Path: dir})
 		defer d.Close()
-		h := (&serveFlags{path: "/metrics", noOwn: c.noOwn}).handler(d)
+		h := (&serveFlags{path: "/metrics", noOwn: c.noOwn}).handler(d, limit.NewListener(nil, 0))
 		b.Run("handler/"+c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

@@ -1,6 +1,8 @@
 package expose
 
 import (
+	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -11,6 +13,39 @@ import (
 // everything. The name of a family stands for all of it, with or without the
 // _total of a counter; the name of a sample for the lines of that name.
 type Filter []string
+
+// Bounds of a query. What asks for more names may as well ask for everything.
+const (
+	// MaxNames is how many different names a query may have.
+	MaxNames = 256
+	// MaxName is the most bytes of one.
+	MaxName = 1024
+)
+
+// ParseQuery returns the filter of a URL's query: its values of name[], each
+// once. A query that can't be read is an error, lest it be answered with
+// everything.
+func ParseQuery(raw string) (Filter, error) {
+	if raw == "" {
+		return nil, nil
+	}
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, fmt.Errorf("bad query: %w", err)
+	}
+	filter := Filter(query["name[]"])
+	for _, name := range filter {
+		if len(name) > MaxName {
+			return nil, fmt.Errorf("bad query: a name[] has %d bytes: use at most %d", len(name), MaxName)
+		}
+	}
+	slices.Sort(filter)
+	filter = slices.Compact(filter)
+	if len(filter) > MaxNames {
+		return nil, fmt.Errorf("bad query: it has %d different name[]: use at most %d, or several scrapes", len(filter), MaxNames)
+	}
+	return filter, nil
+}
 
 func (f Filter) all() bool { return len(f) == 0 }
 

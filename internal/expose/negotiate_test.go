@@ -47,6 +47,11 @@ func TestNegotiate(t *testing.T) {
 		{"not a q", "application/openmetrics-text;q=x", Text},
 		{"q of nothing", "application/openmetrics-text;q=", OpenMetrics},
 		{"negative q", "application/openmetrics-text;q=-1", Text},
+		{"NaN for q", "application/openmetrics-text;q=NaN", Text},
+		{"NaN for q, the other has none", "text/plain;q=nan,application/openmetrics-text;q=0.1", OpenMetrics},
+		{"infinite q", "application/openmetrics-text;q=1e999,text/plain", OpenMetrics},
+		{"a long list", strings.Repeat("a/b;q=0.9;c=d,", 1000) + "application/openmetrics-text;q=0.1", OpenMetrics},
+		{"a long list of nothing", strings.Repeat(",;q=1", 1000), Text},
 		{"bytes", "\x00\xff/\xfe;q=\x80", Text},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -76,6 +81,9 @@ func TestAcceptsGzip(t *testing.T) {
 		{"br, *", true},
 		{"*;q=0, gzip", true},
 		{"identity;q=0, gzip", true},
+		{"gzip;level=9;q=0.5", true},
+		{"gzip;level=9", true},
+		{strings.Repeat("br;q=1,", 1000) + "gzip", true},
 
 		{"", false},
 		{"identity", false}, // Prometheus with enable_compression: false
@@ -92,6 +100,16 @@ func TestAcceptsGzip(t *testing.T) {
 		{"gzip;q=0, *", false},
 		{"*, gzip;q=0", false},
 		{"identity, *;q=0", false},
+		{"identity;q=0", false}, // there is nothing else to send
+		{"identity;q=0, *;q=0", false},
+		{"gzip;level=9;q=0", false},
+		{"gzip;q=NaN", false},
+		{"gzip;q=-1", false},
+		{"gzip;q=x", false},
+		{"gzip;q=", false},
+		{"gzip;q", false},
+		{"*;q=nan", false},
+		{strings.Repeat("br;q=1,", 1000), false},
 		{",;=,", false},
 	} {
 		if got := acceptsGzip(c.accept); got != c.want {
@@ -103,7 +121,7 @@ func TestAcceptsGzip(t *testing.T) {
 // FuzzNegotiate wants a format that there is, and one that the header speaks of
 // unless it is the text format.
 func FuzzNegotiate(f *testing.F) {
-	for _, s := range []string{"", "*/*", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5", ";q", "a/b/c;d=e=f,,/", "gzip;q=0"} {
+	for _, s := range []string{"", "*/*", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5", ";q", "a/b/c;d=e=f,,/", "gzip;q=0", "*/*;q=NaN", "br, gzip;level=1;q=1e-9,*;q=0"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, header string) {

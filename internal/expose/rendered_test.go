@@ -112,4 +112,7 @@ func TestRenderingPanics(t *testing.T) {
 	if panicked.Load() != 1 || answered.Load() != 2 {
 		t.Errorf("%d panicked, %d were answered", panicked.Load(), answered.Load())
 	}
+	if len(h.shared.used) != 0 {
+		t.Errorf("%d bodies stay in use", len(h.shared.used))
+	}
 }
