@@ -65,9 +65,7 @@ func (d *Dir) fold(ctx context.Context) {
 	tick := time.NewTicker(d.opts.Fold.Interval)
 	defer tick.Stop()
 	for {
-		if d.Ready() {
-			_ = w.round(ctx, d.opts.Fold.MinFiles) // which it has logged
-		}
+		_ = w.round(ctx, d.opts.Fold.MinFiles) // which it has logged
 		select {
 		case <-ctx.Done():
 			return

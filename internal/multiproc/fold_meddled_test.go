@@ -11,9 +11,11 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/promagg/promagg/internal/fold"
 	"github.com/promagg/promagg/internal/mmapfile"
+	"github.com/promagg/promagg/internal/testpeer"
 )
 
 // counted returns which of the litter's counters a total has in it. Nothing may be in
@@ -231,6 +233,20 @@ func testReplaced(t *testing.T, at int, how string) {
 	l.wantAll(t, "the old one")
 	l.wantFolded(t)
 	l.wantAll(t, "the old one, folded")
+}
+
+// TestFoldFromTheStart: who serves a directory has the right to fold it from the start,
+// not from an interval later, lest anybody believe that nobody has.
+func TestFoldFromTheStart(t *testing.T) {
+	d := Open(Options{Path: t.TempDir(), Rescan: time.Hour, Fold: Folding{Interval: time.Hour}})
+	t.Cleanup(d.Close)
+	run(t, d)
+	testpeer.WaitFor(t, "the right to fold", 30*time.Second, func() error {
+		if !d.Stats().Fold.Active {
+			return errors.New("it has not got it")
+		}
+		return nil
+	})
 }
 
 // TestFoldTakenOver: a promagg dies before some step of a fold, and another one takes
