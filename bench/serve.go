@@ -44,7 +44,8 @@ func startDaemon(ctx context.Context, b *bench) (*daemon, error) {
 	if b.dir.shape.fold {
 		fold = "--fold.interval=1s"
 	}
-	d.cmd = exec.CommandContext(ctx, program, "serve", "--dir", b.dir.path, "--liveness", b.dir.liveness().String(), fold, "--web.listen-address", "127.0.0.1:0")
+	d.cmd = exec.CommandContext(ctx, program, "serve", "--dir", b.dir.path, "--liveness", b.dir.liveness().String(), fold,
+		"--web.listen-address", "127.0.0.1:0", "--web.max-requests", "0", "--web.max-connections", "0") // 200 at once are measured, too
 	log := &serveLog{address: make(chan string, 1)}
 	d.cmd.Stderr = log
 	d.cmd.WaitDelay = patience
