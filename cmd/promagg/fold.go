@@ -27,6 +27,9 @@ that, but for live gauges of the dead, which count for nothing and are deleted.`
 		Example: `  promagg fold --dir /run/myapp/metrics`,
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if kept := retention.duration(); kept != 0 && kept != multiproc.Forever {
+				return usageError{fmt.Errorf("--gauge.retention: want 0 or forever, got %s: only serve knows how long a writer has been dead", kept)}
+			}
 			path, err := existingDirectory(dir)
 			if err != nil {
 				return err

@@ -92,6 +92,7 @@ func (g *gathered) fold(stats multiproc.Stats) {
 	g.counter("fold_duration_seconds_total", "Time that folding took.").add(did.Took.Seconds())
 	g.counter("folded_files_total", "Value files of dead writers that were added to an archive and deleted.").add(float64(did.Folded))
 	g.counter("expired_files_total", "Value files of dead writers that were deleted because they count for nothing: live gauges, and gauges past their retention.").add(float64(did.Expired))
+	g.counter("fold_dropped_entries_total", "Entries of dead writers that were past a limit and are not kept.").add(float64(did.Dropped))
 	g.counter("archive_written_bytes_total", "Size of all archives that were written.").add(float64(did.Written))
 }
 

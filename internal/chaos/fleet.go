@@ -25,7 +25,8 @@ type fleet struct {
 	mu      sync.Mutex // protects all below
 	serial  int
 	running map[*worker]bool
-	idle    []string // ids that dead workers had and others will have
+	idle    []string        // ids that dead workers had and others will have
+	seen    map[string]bool // all ids that there have been
 	// done and begun are of the workers that are gone, newest too. Those of late are
 	// in begun only.
 	done, begun totals
@@ -50,7 +51,8 @@ type slot struct {
 type worker struct {
 	serial int
 	id     string
-	reused bool // the id
+	reused bool // the id, on purpose
+	again  bool // an earlier worker had the id, on purpose or since PIDs come again
 	slot   *slot
 	cmd    *exec.Cmd
 	life   io.Closer // its input
@@ -60,7 +62,7 @@ type worker struct {
 
 // newFleet makes a fleet of n slots.
 func newFleet(common workerSettings, n int, seed uint64, log *os.File, ev *events) (*fleet, error) {
-	f := &fleet{workerSettings: common, log: log, events: ev, running: make(map[*worker]bool), views: make(map[*view]bool)}
+	f := &fleet{workerSettings: common, log: log, events: ev, running: make(map[*worker]bool), seen: make(map[string]bool), views: make(map[*view]bool)}
 	for i := range n {
 		p, err := openProgress(common.progress, i)
 		if err != nil {
@@ -113,6 +115,8 @@ func (f *fleet) start(s *slot) (*worker, error) {
 	if !w.reused {
 		w.id = strconv.Itoa(cmd.Process.Pid)
 	}
+	w.again = w.reused || f.seen[w.id]
+	f.seen[w.id] = true
 	f.running[w] = true
 	for v := range f.views {
 		v.may[w.id] = true
@@ -162,7 +166,7 @@ func (f *fleet) end(w *worker, how func() error) error {
 	defer f.mu.Unlock()
 	f.begun.add(&sum.begun)
 	f.late = append(f.late, lately{sum.done, w.slot.progress.newest.Load(), time.Now()})
-	if !w.reused {
+	if !w.again {
 		f.late[len(f.late)-1].gone = time.Time{}
 	}
 	delete(f.running, w)

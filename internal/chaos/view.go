@@ -58,7 +58,7 @@ func (f *fleet) begin() *view {
 	for w := range f.running {
 		v.may[w.id] = true
 		v.most++
-		if w.reused && time.Since(w.born) < noticedIn {
+		if w.again && time.Since(w.born) < noticedIn {
 			continue
 		}
 		p := w.slot.progress

@@ -48,13 +48,23 @@ func (a *Archive) Entries() int { return len(a.entries) }
 // changes. After an error, which wraps that of the damage, nothing of the file has
 // been added.
 func (a *Archive) Add(content []byte) error {
+	_, err := a.AddSome(content, func(mmapfile.Entry) bool { return true })
+	return err
+}
+
+// AddSome is Add for the entries that keep keeps. It returns how many it left out.
+func (a *Archive) AddSome(content []byte, keep func(mmapfile.Entry) bool) (dropped int, err error) {
 	var walker mmapfile.Walker
 	var found []mmapfile.Entry
 	if err := walker.Walk(content, func(e mmapfile.Entry) error {
-		found = append(found, e)
+		if keep(e) {
+			found = append(found, e)
+		} else {
+			dropped++
+		}
 		return nil
 	}); err != nil {
-		return err
+		return 0, err
 	}
 	if a.name.Type == mmapfile.Histogram {
 		// What Ruby has cumulated is not to be added as it stands.
@@ -71,7 +81,7 @@ func (a *Archive) Add(content []byte) error {
 		}
 		a.at(e.Key).add(a.name, mmapfile.Float64(content, e.Value), stamp)
 	}
-	return nil
+	return dropped, nil
 }
 
 // at returns the entry of a key.
@@ -116,6 +126,9 @@ func (e *entry) add(name mmapfile.Name, v, stamp float64) {
 
 // Bytes returns the archive as a file that includes files of these names.
 func (a *Archive) Bytes(included []string) ([]byte, error) {
+	if len(included) > mmapfile.MaxIncluded {
+		return nil, fmt.Errorf("%s: want at most %d files that it includes, got %d", a.name, mmapfile.MaxIncluded, len(included))
+	}
 	layout := a.layout
 	if layout == mmapfile.UnknownLayout {
 		layout = mmapfile.ValueTimestamp // of no entries

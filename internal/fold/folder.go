@@ -1,6 +1,7 @@
 package fold
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,8 +52,8 @@ func (f *Folder) Close() error { return errors.Join(f.lock.Close(), f.dir.Close(
 // Holds reports whether the right is still that to a directory.
 func (f *Folder) Holds(id mmapfile.FileID) bool { return f.dir.ID() == id && f.lock.Held() }
 
-// errUnlocked is returned where the right to fold may be another process' by now.
-var errUnlocked = fmt.Errorf("%s was deleted or replaced; whoever makes it anew folds the directory", mmapfile.LockName)
+// ErrUnlocked is returned where the right to fold may be another process' by now.
+var ErrUnlocked = fmt.Errorf("%s was deleted or replaced; whoever makes it anew folds the directory", mmapfile.LockName)
 
 // Locked calls do while nobody who locks the directory for listing it sees what do
 // changes. Without the right to fold it does not: whoever has it now knows nothing of
@@ -62,7 +63,7 @@ func (f *Folder) Locked(do func() error) error {
 		return err
 	}
 	if !f.lock.Held() {
-		return errors.Join(errUnlocked, f.dir.UnlockEntries())
+		return errors.Join(ErrUnlocked, f.dir.UnlockEntries())
 	}
 	return errors.Join(do(), f.dir.UnlockEntries())
 }
@@ -110,6 +111,7 @@ func (f *Folder) step(s Step, do func() error) error {
 type Old struct {
 	ID       mmapfile.FileID // zero where there is none
 	Included []string        // what it includes
+	Mode     fs.FileMode     // its permissions
 }
 
 // Old adds the archive that is there to a, which must be empty, unless it is larger
@@ -131,6 +133,7 @@ func (f *Folder) Old(a *Archive, budget *mmapfile.Budget, most int64) (old Old, 
 	if most > 0 && info.Size() > most {
 		return old, fmt.Errorf("%s: %w: want at most %d bytes to fold more into, got %d", a.name, mmapfile.ErrSize, most, info.Size())
 	}
+	old.Mode = info.Mode().Perm()
 	whole, err := file.Whole()
 	if err == nil {
 		old.Included, err = mmapfile.ParseTrailer(a.name, whole)
@@ -163,9 +166,9 @@ func draftOf(archive mmapfile.Name) string {
 }
 
 // Write writes a draft of an archive that is to replace old and includes files of
-// these names, with the owner and permissions of the file that like tells of. It is
-// on the disk when Write returns. After an error nothing is left of it.
-func (f *Folder) Write(a *Archive, old Old, included []string, like fs.FileInfo) (d *Draft, err error) {
+// these names, with these permissions. It is on the disk when Write returns. After an
+// error nothing is left of it.
+func (f *Folder) Write(a *Archive, old Old, included []string, mode fs.FileMode) (d *Draft, err error) {
 	content, err := a.Bytes(included)
 	if err != nil {
 		return nil, err
@@ -173,7 +176,7 @@ func (f *Folder) Write(a *Archive, old Old, included []string, like fs.FileInfo)
 	d = &Draft{Size: int64(len(content)), name: draftOf(a.name), archive: a.name, old: old.ID}
 	var file *os.File
 	create := func() (err error) {
-		file, err = f.dir.Create(d.name, like)
+		file, err = f.dir.Create(d.name, mode)
 		return err
 	}
 	err = f.step(Step{Op: "create", From: d.name}, create)
@@ -256,7 +259,7 @@ func (f *Folder) Sync() error { return f.step(Step{Op: "syncdir"}, f.dir.Sync) }
 // whoever has it may have given the names to other files.
 func (f *Folder) Delete(names []string) (gone int, err error) {
 	if !f.lock.Held() {
-		return 0, errUnlocked
+		return 0, ErrUnlocked
 	}
 	for _, name := range names {
 		failed := f.step(Step{Op: "delete", From: name}, func() error { return f.dir.Remove(name) })
@@ -272,18 +275,17 @@ func (f *Folder) Delete(names []string) (gone int, err error) {
 // Lstat looks at a file.
 func (f *Folder) Lstat(base string) (fs.FileInfo, error) { return f.dir.Lstat(base) }
 
-// Clean deletes the drafts that a fold has left which was cut short.
-func (f *Folder) Clean() error {
+// Clean deletes the drafts that a fold has left which was cut short. It goes on after
+// an error, of which it returns the first.
+func (f *Folder) Clean() (err error) {
 	for _, archive := range Archives() {
 		draft := draftOf(archive)
 		if _, err := f.dir.Lstat(draft); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := f.discard(draft); err != nil {
-			return err
-		}
+		err = cmp.Or(err, f.discard(draft))
 	}
-	return nil
+	return err
 }
 
 // Sweep deletes what folding has left of itself in a directory, but for its archives:

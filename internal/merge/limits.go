@@ -6,7 +6,8 @@ import "strings"
 // files. 0 is no limit. What is there when a limit is reached stays and is served:
 // first come, first served. Of what all parts share a part gets no more than it
 // leaves to others, so that one that is out of hand does not keep the next ones from
-// their few series. An archive, in which many parts have become one, gets all.
+// their few series. An archive, in which many parts have become one, is taken in whole: what
+// it has was taken in before, and to lose it now would make counters fall.
 type Limits struct {
 	KeyLength int64 // bytes of an entry's key
 	Labels    int64 // of a series, as its key has them
@@ -39,20 +40,13 @@ func (q *quota) has(n, own int64) bool { return q.limit == 0 || q.taken+own+n <=
 // roomy reports whether a part that has own of it could get a good part of it.
 func (q *quota) roomy(own int64) bool { return q.has(q.limit/8, own) }
 
-// own returns what counts as a part's own of what it has brought.
-func (p *Part) own(n int64) int64 {
-	if p.name.IsArchive() {
-		return 0
-	}
-	return n
-}
-
 // room returns an error if there are not so many lines and bytes for a part.
 func (x *Index) room(p *Part, lines, bytes int64) error {
 	switch {
-	case !x.lines.has(lines, p.own(p.lines)):
+	case p.name.IsArchive():
+	case !x.lines.has(lines, p.lines):
 		return x.refuse(p, PastSeries)
-	case !x.text.has(bytes, p.own(p.text)):
+	case !x.text.has(bytes, p.text):
 		return x.refuse(p, PastSeriesBytes)
 	}
 	return nil
@@ -84,7 +78,7 @@ func (x *Index) admit(p *Part, key []byte) (target, error) {
 	switch {
 	case x.limits.KeyLength > 0 && int64(len(key)) > x.limits.KeyLength:
 		return target{}, &droppedError{PastKeyLength}
-	case !x.entries.has(more, p.own(int64(p.Entries()))):
+	case !p.name.IsArchive() && !x.entries.has(more, int64(p.Entries())):
 		return target{}, x.refuse(p, PastEntries)
 	}
 	return x.resolve(p, key)
@@ -104,7 +98,7 @@ func (p *Part) Refused() bool { return p.refused }
 // some was refused.
 func (p *Part) Roomy() bool {
 	x := p.x
-	return x.entries.roomy(p.own(int64(p.Entries()))) && x.lines.roomy(p.own(p.lines)) && x.text.roomy(p.own(p.text))
+	return x.entries.roomy(int64(p.Entries())) && x.lines.roomy(p.lines) && x.text.roomy(p.text)
 }
 
 // AddHeir adds a part for the file of another one, which the caller is going to

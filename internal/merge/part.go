@@ -135,6 +135,20 @@ func (p *Part) Trim() {
 // Entries returns how many entries the part has.
 func (p *Part) Entries() int { return len(p.plain) + len(p.cumulative) }
 
+// Offsets yields where the values of its entries are in the file, in any order.
+func (p *Part) Offsets(yield func(uint32) bool) {
+	for _, e := range p.plain {
+		if !yield(e.off) {
+			return
+		}
+	}
+	for _, e := range p.cumulative {
+		if !yield(e.off) {
+			return
+		}
+	}
+}
+
 // Map tells the part where its file's content is from now on. bytes must stay
 // good until the next call; entries that it does not reach count as absent.
 func (p *Part) Map(bytes mmapfile.Bytes, l mmapfile.Layout) {

@@ -103,8 +103,12 @@ func AppendTrailer(file []byte, included []string) []byte {
 }
 
 // maxNames is the most bytes of names that a trailer may have: those of half a million
-// files or so.
+// files or so, and of [MaxIncluded] in any case.
 const maxNames = 16 << 20
+
+// MaxIncluded is how many files an archive may include at a time. No name has more
+// than 255 bytes.
+const MaxIncluded = maxNames / 256
 
 // ParseTrailer returns the names of the files that an archive of that name includes.
 // file is all of it. The error wraps [ErrTrailer].

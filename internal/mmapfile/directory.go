@@ -70,19 +70,20 @@ func (d *Directory) Replace(from, to string) error { return d.root.Rename(from, 
 // Remove removes an entry.
 func (d *Directory) Remove(name string) error { return d.root.Remove(name) }
 
-// Create makes a new file, that must not be there yet, with the owner and the
-// permissions to read and write of the file that like tells of, as far as this
-// process may give them.
-func (d *Directory) Create(name string, like fs.FileInfo) (*os.File, error) {
+// Create makes a new file, that must not be there yet, with those permissions and the
+// owner of the directory, as far as this process may give it away.
+func (d *Directory) Create(name string, mode fs.FileMode) (*os.File, error) {
 	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if st, ok := like.Sys().(*unixStat); ok {
-		_ = f.Chown(int(st.Uid), int(st.Gid)) // only for those who may
+	if info, err := d.f.Stat(); err == nil {
+		if st, ok := info.Sys().(*unixStat); ok {
+			_ = f.Chown(int(st.Uid), int(st.Gid)) // only for those who may
+		}
 	}
 	// Behind the change of owner, which takes bits away.
-	if err := f.Chmod(like.Mode().Perm() & 0o666); err != nil {
+	if err := f.Chmod(mode); err != nil {
 		return nil, errors.Join(err, f.Close(), d.root.Remove(name))
 	}
 	return f, nil
@@ -134,9 +135,12 @@ type FoldLock struct {
 // LockFold takes the right to fold. It returns an error that wraps [ErrTaken] where
 // another process has it.
 func (d *Directory) LockFold() (*FoldLock, error) {
-	f, err := d.root.OpenFile(LockName, os.O_RDWR|os.O_CREATE|openSafely, 0o600)
+	f, err := openIn(d.f, LockName, 0o600) // a Root would follow a link inside of it
 	if err != nil {
 		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, &fs.PathError{Op: "open", Path: LockName, Err: ErrNotRegular}, f.Close())
 	}
 	if err := lock(f); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", LockName, err), f.Close())

@@ -38,6 +38,7 @@ type File struct {
 	// one is needed.
 	f    *os.File
 	id   FileID
+	mode fs.FileMode
 	most int64     // bytes of it that are looked at
 	data mmap.MMap // nil where there is nothing, or mappings are scarce
 	// unmapped says that the file is read instead of mapped.
@@ -95,7 +96,7 @@ func (b *Budget) OpenUpTo(path string, most int64) (*File, error) {
 		err = &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
 	}
 	if err == nil {
-		file.id = ID(info)
+		file.id, file.mode = ID(info), info.Mode().Perm()
 		err = file.remap(f, info.Size(), false)
 	}
 	if err != nil {
@@ -280,6 +281,9 @@ func (f *File) Close() error {
 
 // Moved tells that the file has another name from now on.
 func (f *File) Moved(path string) { f.path = path }
+
+// Mode returns the permissions that the file had when it was opened.
+func (f *File) Mode() fs.FileMode { return f.mode }
 
 // ID tells this file from another of the same name.
 func (f *File) ID() FileID { return f.id }

@@ -29,6 +29,29 @@ func openRead(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
+// openIn opens a file of an open directory for reading and writing, and makes it where
+// there is none: no link is followed, a FIFO does not block us, and no child inherits
+// the descriptor.
+func openIn(dir *os.File, name string, mode uint32) (*os.File, error) {
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDWR|unix.O_CREAT|unix.O_NONBLOCK|openSafely, mode)
+	if errors.Is(err, unix.ELOOP) {
+		err = ErrNotRegular
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// Owner returns the user id of a file's owner.
+func Owner(info fs.FileInfo) (uid int, ok bool) {
+	st, ok := info.Sys().(*unixStat)
+	if !ok {
+		return 0, false
+	}
+	return int(st.Uid), true
+}
+
 // lock takes an exclusive lock on a file without waiting. The kernel drops it
 // with the last descriptor and mapping of this opening of the file.
 func lock(f *os.File) error { return flock(f, true) }

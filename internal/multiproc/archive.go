@@ -2,8 +2,10 @@ package multiproc
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 
 	"github.com/promagg/promagg/internal/fold"
 	"github.com/promagg/promagg/internal/mmapfile"
@@ -13,11 +15,14 @@ import (
 // includes. One that only has the name is a file like others. The error is that of a
 // file that could not be read: it may be an archive, and then to count what it includes
 // as well would be wrong.
-func (d *Dir) recognizeLocked(f *file, size int64) error {
+func (d *Dir) recognizeLocked(f *file, info fs.FileInfo) error {
 	if !f.name.IsArchive() {
 		return nil
 	}
 	included, err := f.f.Included(f.name)
+	if err == nil && !d.trusted(info) {
+		err = fmt.Errorf("%w: its owner is none who may delete what it includes", mmapfile.ErrTrailer)
+	}
 	if err != nil && !errors.Is(err, mmapfile.ErrTrailer) {
 		return err
 	}
@@ -26,9 +31,22 @@ func (d *Dir) recognizeLocked(f *file, size int64) error {
 			"file", f.base, "err", err, "hint", "move it away, or delete it if its values are of no use")
 		return nil
 	}
-	f.archive, f.included, f.size = true, included, size
+	f.archive, f.included, f.size = true, included, info.Size()
 	d.regroup = true
 	return nil
+}
+
+// trusted reports whether an archive is to be believed that other files count no more.
+// Where the directory's sticky bit keeps users from deleting each other's files, it is
+// only of those who may all the same: root, the directory's owner, and this process.
+func (d *Dir) trusted(archive fs.FileInfo) bool {
+	dir, err := os.Stat(d.opts.Path)
+	if err != nil || dir.Mode()&fs.ModeSticky == 0 {
+		return err == nil
+	}
+	owner, ok := mmapfile.Owner(archive)
+	above, _ := mmapfile.Owner(dir)
+	return !ok || owner == 0 || owner == above || owner == os.Geteuid()
 }
 
 // regroupLocked takes the files that archives include out of the merge, if archives

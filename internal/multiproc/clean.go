@@ -39,7 +39,7 @@ func MarkDead(path string, ids []string, dryRun, force bool) (removed []string, 
 		switch {
 		case !n.Mode.Live():
 			return false
-		case slices.Contains(ids, n.ID):
+		case slices.Contains(ids, n.Unclaimed().ID):
 			return true
 		}
 		return slices.Contains(ids, n.Writer(true)) && ruby(filepath.Join(path, base))
@@ -57,6 +57,16 @@ func ruby(path string) bool {
 
 // remove is Clean for the files of which which reports true.
 func remove(path string, dryRun, force bool, which func(string, mmapfile.Name) bool) (removed []string, err error) {
+	dir, err := mmapfile.OpenDirectory(path)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	// While it is locked no promagg gives files other names. Who does not let go of it is
+	// none.
+	if dir.LockEntries() == nil {
+		defer dir.UnlockEntries()
+	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return nil, err

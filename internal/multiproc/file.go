@@ -55,7 +55,7 @@ func (d *Dir) openLocked(f *file, info fs.FileInfo) error {
 	err := d.reopenLocked(f)
 	switch {
 	case err == nil:
-		if err := d.recognizeLocked(f, info.Size()); err != nil {
+		if err := d.recognizeLocked(f, info); err != nil {
 			d.closeLocked(f)
 			return err
 		}

@@ -45,6 +45,7 @@ type FoldStats struct {
 	Folded  uint64 // files that were included in an archive
 	Expired uint64 // files of live gauges, and of "all" gauges past their retention, that were deleted
 	Written uint64 // bytes of archives that were written
+	Dropped uint64 // entries past a limit that were not kept
 	Took    time.Duration
 }
 
@@ -119,8 +120,8 @@ func (w *folder) open() (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if !f.Holds(id) {
-		return false, f.Close() // the next scan sees what has the path now
+	if !f.Holds(id) { // another directory has the path now, or no file the lock's name
+		return false, errors.Join(fold.ErrUnlocked, f.Close())
 	}
 	w.f, w.swept = f, false
 	w.active(true)
@@ -144,9 +145,9 @@ func (w *folder) clean() (err error) {
 func (w *folder) round(ctx context.Context, least int) (err error) {
 	begun := w.d.opts.Now()
 	ok, err := w.open()
-	if ok && err == nil {
+	if ok {
 		// What fails with some files need not fail with others.
-		err = cmp.Or(w.linger(), w.work(ctx, max(1, least)))
+		err = cmp.Or(err, w.linger(), w.work(ctx, max(1, least)))
 	}
 	w.d.mu.Lock()
 	w.d.folds.Took += max(0, w.d.opts.Now().Sub(begun))
@@ -176,8 +177,9 @@ func (w *folder) work(ctx context.Context, least int) error {
 	if !some {
 		return err
 	}
-	// What stays claimed, should this be the end, is a dead writer's file all the same.
-	w.settle(ctx)
+	if w.settle(ctx); ctx.Err() != nil {
+		return err // what stays claimed is a dead writer's file all the same
+	}
 	err = cmp.Or(err, w.expire(expired))
 	for _, archive := range fold.Archives() {
 		if claimed := kinds[archive]; len(claimed) > 0 && ctx.Err() == nil {
@@ -209,8 +211,8 @@ func (w *folder) report(err error) {
 	case errors.Is(err, mmapfile.ErrTaken):
 		w.d.log.Info("another promagg folds this directory; this one only serves it")
 	case barred(err):
-		w.d.log.Warn("the directory can't be written: dead writers' files are served, and not folded", "err", err,
-			"hint", "let promagg write the directory, or set --fold=false")
+		w.d.log.Warn("dead writers' files that can't be renamed are served, and not folded", "err", err,
+			"hint", "let promagg write the directory, as the owner of the files if it has the sticky bit, or set --fold=false")
 	default:
 		w.d.log.Error("folding failed; files are served as they are, and it is tried again", "err", err, "interval", w.d.opts.Fold.Interval)
 	}
@@ -261,17 +263,15 @@ func (w *folder) dead(which func(*file) bool) []*file {
 	var found []*file
 	for _, f := range w.d.order {
 		// What only has the name of an archive is somebody's to move away, and may include
-		// files that nobody knows of any more. What is past a limit is not to be kept for
-		// ever.
-		if f.name.IsArchive() || f.f == nil || f.damage != "" || f.part != nil && f.part.Refused() {
-			continue
-		}
-		if f.verdict.Proven && !f.died.After(before) && which(f) {
+		// files that nobody knows of any more.
+		if !f.name.IsArchive() && f.f != nil && f.damage == "" && f.verdict.Proven && !f.died.After(before) && which(f) {
 			found = append(found, f)
 		}
 	}
 	slices.SortFunc(found, func(a, b *file) int { return strings.Compare(a.base, b.base) })
-	return found
+	// The rest is the next round's: a trailer has room for so many, and for those that an
+	// earlier one has and that could not be deleted.
+	return found[:min(len(found), mmapfile.MaxIncluded/2)]
 }
 
 // atOnce is how many files are claimed or given back without letting anybody look at
@@ -279,10 +279,11 @@ func (w *folder) dead(which func(*file) bool) []*file {
 const atOnce = 64
 
 // claim claims files, and returns those that it has got and of which nobody is seen
-// to write them any more.
-func (w *folder) claim(files []*file) (claimed []*file, err error) {
+// to write them any more. It goes on after an error that is one file's own matter; the
+// first is returned.
+func (w *folder) claim(files []*file) (claimed []*file, failed error) {
 	for some := range slices.Chunk(files, atOnce) {
-		err = w.f.Locked(func() error {
+		err := w.f.Locked(func() error {
 			w.d.mu.Lock()
 			defer w.d.mu.Unlock()
 			for _, f := range some {
@@ -301,8 +302,12 @@ func (w *folder) claim(files []*file) (claimed []*file, err error) {
 				if errors.Is(err, fs.ErrNotExist) {
 					continue
 				}
-				if err != nil {
+				if mmapfile.ReadOnly(err) {
 					return err
+				}
+				if err != nil {
+					failed = cmp.Or(failed, err)
+					continue
 				}
 				w.renamedLocked(f, name)
 				claimed = append(claimed, f)
@@ -313,7 +318,7 @@ func (w *folder) claim(files []*file) (claimed []*file, err error) {
 			return claimed, err
 		}
 	}
-	return claimed, nil
+	return claimed, failed
 }
 
 // takenLocked reports whether a name may not be used for a claim: a file has it, or
@@ -358,7 +363,7 @@ func (w *folder) giveBack(files []*file) error {
 // prove reports whether nobody can write a claimed file, and calls with with the file
 // if so.
 func (w *folder) prove(f *file, with func(*mmapfile.File) error) (dead bool, err error) {
-	opened, err := w.d.opts.Budget.Open(w.d.pathOf(f.base))
+	opened, err := w.d.openUpTo(f)
 	if err != nil {
 		return false, err
 	}
@@ -383,24 +388,35 @@ func (w *folder) kind(archive mmapfile.Name, claimed []*file) error {
 	if w.d.idOf(archive) != old.ID {
 		return fmt.Errorf("%s: %w", archive, fold.ErrMeddled) // which the next look sees
 	}
-	included, back, unread := w.collect(a, claimed)
+	included, back, mode, unread := w.collect(a, claimed)
 	// What is given back has its name before the directory is synced for the rest.
 	if err := w.giveBack(back); err != nil || len(included) == 0 {
 		return cmp.Or(err, unread)
 	}
-	return cmp.Or(w.commit(a, old, included), unread)
+	if old.ID != (mmapfile.FileID{}) {
+		mode &= old.Mode
+	}
+	return cmp.Or(w.commit(a, old, included, mode), unread)
 }
 
+// archiveMode is the most that anybody may do with an archive: nobody but its owner
+// writes it.
+const archiveMode = 0o644
+
 // collect adds the claimed files to an archive that nobody writes and that can be
-// read to their end, and returns them and the others. The error is why some that are
-// not damaged could not be read.
-func (w *folder) collect(a *fold.Archive, claimed []*file) (included, back []*file, err error) {
+// read to their end, and returns them and the others, and the permissions that all of
+// the included have in common. The error is why some that are not damaged could not be
+// read.
+func (w *folder) collect(a *fold.Archive, claimed []*file) (included, back []*file, mode fs.FileMode, err error) {
+	mode = archiveMode
 	for _, f := range claimed {
 		damaged := false
+		allowed := mode
 		dead, failed := w.prove(f, func(opened *mmapfile.File) error {
+			allowed &= opened.Mode()
 			content, err := opened.Content()
 			if err == nil {
-				if err = a.Add(content); err != nil {
+				if err = w.add(a, f, content); err != nil {
 					damaged = true // which the file's next turn tells
 				}
 			}
@@ -412,27 +428,23 @@ func (w *folder) collect(a *fold.Archive, claimed []*file) (included, back []*fi
 		case damaged || errors.Is(failed, mmapfile.ErrFault) || failed == nil && !dead:
 			back = append(back, f)
 		case mmapfile.Exhausted(failed):
-			return nil, claimed, failed
+			return nil, claimed, 0, failed
 		case failed != nil:
 			back = append(back, f)
 			// The file's own matter, whatever it is: not one of the directory.
 			err = cmp.Or(err, errors.New(failed.Error()))
 		default:
-			included = append(included, f)
+			included, mode = append(included, f), allowed
 		}
 	}
-	return included, back, err
+	return included, back, mode, err
 }
 
 // commit puts an archive into the place of the old one.
-func (w *folder) commit(a *fold.Archive, old fold.Old, files []*file) error {
+func (w *folder) commit(a *fold.Archive, old fold.Old, files []*file, mode fs.FileMode) error {
 	names := make([]string, len(files))
 	for i, f := range files {
 		names[i] = f.base
-	}
-	like, err := w.f.Lstat(names[0])
-	if err != nil {
-		return err
 	}
 	// Files that the old archive includes and that are still there must not count
 	// from now on, either.
@@ -445,7 +457,7 @@ func (w *folder) commit(a *fold.Archive, old fold.Old, files []*file) error {
 	if err := w.f.Sync(); err != nil {
 		return err
 	}
-	draft, err := w.f.Write(a, old, trailer, like)
+	draft, err := w.f.Write(a, old, trailer, mode)
 	if err != nil {
 		return err
 	}
@@ -456,6 +468,11 @@ func (w *folder) commit(a *fold.Archive, old fold.Old, files []*file) error {
 	err = w.f.Locked(func() error {
 		w.d.mu.Lock()
 		defer w.d.mu.Unlock()
+		for _, base := range names { // promagg clean may have come between
+			if _, err := w.f.Lstat(base); errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%s: %w", base, fold.ErrMeddled)
+			}
+		}
 		if err := w.f.Commit(draft); err != nil {
 			return err
 		}

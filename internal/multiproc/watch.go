@@ -26,7 +26,11 @@ func (d *Dir) Run(ctx context.Context) {
 	d.run(true)
 	defer d.run(false)
 	defer w.close()
-	if d.opts.Fold.Interval > 0 {
+	proves := d.opts.Liveness != mmapfile.ProbeOff && d.opts.Liveness != mmapfile.ProbeFlock
+	if d.opts.Fold.Interval > 0 && !proves {
+		d.log.Info("nothing is folded: with this liveness probe nobody is ever proven dead", "liveness", d.opts.Liveness.String())
+	}
+	if d.opts.Fold.Interval > 0 && proves {
 		var folding sync.WaitGroup
 		folding.Go(func() { d.fold(ctx) })
 		defer folding.Wait()
