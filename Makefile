@@ -42,7 +42,8 @@ demo-gunicorn: ## The same with a Flask application under gunicorn
 
 test: ## Install what the tests need, run them all with the race detector, fuzz each target for 10 s
 	@scripts/setup.sh test
-	CGO_ENABLED=1 go test -race -timeout 20m ./...
+	CGO_ENABLED=1 go test -race -timeout 40m ./...
+	go test -run 'UnderTruncation$$' ./internal/multiproc
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=10s
 
 lint: ## Check formatting, go vet, staticcheck and the import rules
