@@ -16,7 +16,7 @@ import (
 
 // patience is how long anything may take that normally takes no time at all.
 // It is generous because the machine may be small and busy.
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 // Process is a program that a test started, in a session of its own so that
 // its children can be stopped with it.
