@@ -54,7 +54,8 @@ func total(t *testing.T, d *Dir, family string) (sum float64, series int) {
 func runFolding(t *testing.T, dir string) *Dir {
 	t.Helper()
 	d := Open(Options{Path: dir, Rescan: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
-		Fold: Folding{Interval: 10 * time.Millisecond, Retention: Forever}})
+		Limits: new(Limits), // none: the full size has more than one file is given
+		Fold:   Folding{Interval: 10 * time.Millisecond, Retention: Forever}})
 	t.Cleanup(d.Close)
 	run(t, d)
 	return d
@@ -93,8 +94,8 @@ func TestFoldMillion(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d, _ := open(t, dir, mmapfile.ProbeAuto)
-	d.opts.Fold.Retention = Forever
+	d := Open(Options{Path: dir, Rescan: time.Hour, Limits: new(Limits), Fold: Folding{Retention: Forever}})
+	t.Cleanup(d.Close)
 	d.freeze(true)
 	wanted := 0
 	for round := range 3 {
@@ -196,7 +197,7 @@ func TestFoldWhileGrowing(t *testing.T) {
 	writing.Wait()
 	waitFolded(t, dir, "counter_1.db", "counter_archived.db")
 	if got, series := total(t, d, "c_total"); got != float64(begun.Load()) || series != n+(n+199)/200 {
-		t.Errorf("in the end %v in %d series, want %d", got, series, begun.Load())
+		t.Errorf("in the end %v in %d series, want %d; dropped %v, damaged %v", got, series, begun.Load(), d.Stats().Dropped, d.Damaged())
 	}
 	t.Logf("%d scrapes, %d archives written", scrapes, d.Stats().Fold.Folds)
 }
