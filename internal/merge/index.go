@@ -72,7 +72,7 @@ func (x *Index) Series() int { return x.series }
 
 // Add adds a part for a file of this name, without entries.
 func (x *Index) Add(name mmapfile.Name) *Part {
-	p := &Part{x: x, name: name, file: name.String(), keys: x.keys.of(kind{name.Type, name.Mode})}
+	p := &Part{x: x, name: name, file: name.String(), keys: x.keys.of(kind{name.Type, name.Mode}), archive: name.IsArchive()}
 	p.like = p.keys.like
 	x.added = append(x.added, p)
 	x.untidy = true

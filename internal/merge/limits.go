@@ -43,7 +43,7 @@ func (q *quota) roomy(own int64) bool { return q.has(q.limit/8, own) }
 // room returns an error if there are not so many lines and bytes for a part.
 func (x *Index) room(p *Part, lines, bytes int64) error {
 	switch {
-	case p.name.IsArchive():
+	case p.archive:
 	case !x.lines.has(lines, p.lines):
 		return x.refuse(p, PastSeries)
 	case !x.text.has(bytes, p.text):
@@ -78,7 +78,7 @@ func (x *Index) admit(p *Part, key []byte) (target, error) {
 	switch {
 	case x.limits.KeyLength > 0 && int64(len(key)) > x.limits.KeyLength:
 		return target{}, &droppedError{PastKeyLength}
-	case !p.name.IsArchive() && !x.entries.has(more, int64(p.Entries())):
+	case !p.archive && !x.entries.has(more, int64(p.Entries())):
 		return target{}, x.refuse(p, PastEntries)
 	}
 	return x.resolve(p, key)

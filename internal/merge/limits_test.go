@@ -211,7 +211,7 @@ func TestSpellings(t *testing.T) {
 	gauges := fileOf("gauge_all_stay.db", false)
 	gauges.put("g", "g", 1, "pad", strings.Repeat("x", 10000))
 	samplesOf(t, x, stay, gauges)
-	for i := range 300 {
+	for i := range 100 {
 		other, gauge := x.Add(mmapfile.Name{Type: Counter, ID: fmt.Sprint(i)}), x.Add(mmapfile.Name{Type: Gauge, Mode: mmapfile.All, ID: "1"})
 		for k := range 1000 {
 			key := fmt.Appendf(nil, `["c", "c_total", {"l": "%d"}, "help of %d"]`, k%10, i*1000+k)

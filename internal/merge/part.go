@@ -37,6 +37,7 @@ type Part struct {
 
 	lines, text int64 // what it has taken of the Index's
 	refused     bool  // it has not got all of it
+	archive     bool  // it may take all of it
 	heirOf      *Part // see AddHeir
 }
 

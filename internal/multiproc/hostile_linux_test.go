@@ -19,16 +19,16 @@ import (
 )
 
 // fullSize has the hostile files made as large as docs/security.md has them, and
-// read with the default limits: a minute or two, and a few gigabytes. Otherwise all is
-// a hundredth of that.
+// read with the default limits: some minutes, and some gigabytes. Otherwise all is
+// a 250th of that.
 var fullSize = os.Getenv("PROMAGG_TEST_FULL") != ""
 
-// scaled is n, or a hundredth of it.
+// scaled is n, or a 250th of it.
 func scaled(n int64) int64 {
 	if fullSize {
 		return n
 	}
-	return n / 100
+	return n / 250
 }
 
 // What docs/security.md says that a file, an entry, a series (as --limit.series counts
@@ -148,8 +148,7 @@ var hostile = []struct {
 	}, nil, false},
 }
 
-// scaledLimits are the default limits, or a hundredth of what bounds all files
-// together.
+// scaledLimits are the default limits, or a 250th of what bounds all files together.
 func scaledLimits() *Limits {
 	l := DefaultLimits()
 	l.Files, l.Entries, l.Series, l.SeriesBytes = scaled(l.Files), scaled(l.Entries), scaled(l.Series), scaled(l.SeriesBytes)
@@ -485,7 +484,7 @@ func TestHostileChurn(t *testing.T) {
 		typ := []string{"counter", "gauge_all", "gauge_max", "histogram", "summary"}[rnd.IntN(5)]
 		suffix := map[string]string{"counter": "_total", "histogram": "_bucket", "summary": "_sum"}[typ]
 		base := fmt.Sprintf("%s_%d.db", typ, 2+i%3)
-		writeImage(t, dir, base, 200, func(k int64) string {
+		writeImage(t, dir, base, 100, func(k int64) string {
 			le := ""
 			if typ == "histogram" {
 				le = fmt.Sprintf(`,"le":"%d.%d"`, i, k)
@@ -503,15 +502,15 @@ func TestHostileChurn(t *testing.T) {
 			}
 		}
 	}
-	for i := range 100 {
+	for i := range 50 {
 		round(i)
 	}
 	middle := liveHeap()
-	for i := 100; i < 400; i++ {
+	for i := 50; i < 200; i++ {
 		round(i)
 	}
 	end := liveHeap()
-	t.Logf("%.1f MiB after 100 rounds, %.1f after 400", float64(middle)/(1<<20), float64(end)/(1<<20))
+	t.Logf("%.1f MiB after 50 rounds, %.1f after 200", float64(middle)/(1<<20), float64(end)/(1<<20))
 	if end > middle+4<<20 {
 		t.Errorf("the heap has grown from %d to %d bytes", middle, end)
 	}

@@ -151,7 +151,7 @@ func (d *Dir) nameLocked(kind string) bool {
 // value of it is missing in between.
 func (d *Dir) readmitLocked(f *file) {
 	now := d.opts.Now()
-	if f.part == nil || f.frozen() || !f.part.Refused() || !f.part.Roomy() || now.Before(f.readmit) {
+	if f.part == nil || !f.part.Refused() || !f.part.Roomy() || now.Before(f.readmit) {
 		return
 	}
 	// A file that is too large for all the room there is costs a walk in vain.
@@ -176,5 +176,8 @@ func (d *Dir) readmitLocked(f *file) {
 	d.byPart[part] = f
 	d.mapLocked(f)
 	d.placeLocked(f)
+	if f.verdict.State == mmapfile.Dead {
+		d.freezeLocked(f)
+	}
 	d.log.Info("there is room by now for all of a file", "file", f.base, "entries", part.Entries())
 }

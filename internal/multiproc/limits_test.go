@@ -217,13 +217,16 @@ func TestLimitNames(t *testing.T) {
 // TestReadmit: entries that were left out for want of room are taken in once there is
 // enough for all of the file, and no value is missing meanwhile.
 func TestReadmit(t *testing.T) {
-	for _, change := range []func(*Limits){
+	for i, change := range []func(*Limits){
 		func(l *Limits) { l.Series = 200 },
 		func(l *Limits) { l.Entries = 200 },
 		func(l *Limits) { l.SeriesBytes = 1800 },
+		func(l *Limits) { l.Series = 200 },
 	} {
+		dead := i == 3 // and frozen
 		dir := t.TempDir()
 		d, log, clock := openLimited(t, dir, change)
+		d.freeze(dead)
 		fill := func(base, name string, n int) (*mmapfile.Writer, uint32) {
 			t.Helper()
 			w, off := write(t, dir, base, name+"_total", 1)
@@ -255,9 +258,20 @@ func TestReadmit(t *testing.T) {
 		if few == 0 || few == 80 {
 			t.Fatalf("%d of 80 series are served", few)
 		}
+		if dead {
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			d.Sync(true)
+			if !d.files["counter_2.db"].frozen() {
+				t.Fatal("the file is not frozen")
+			}
+		}
 		tended := func() int {
 			t.Helper()
-			w.Value(off).Add(1)
+			if !dead {
+				w.Value(off).Add(1)
+			}
 			before := values(t, d)["b_total"]
 			*clock = clock.Add(2 * time.Minute)
 			d.Sync(true)
@@ -277,6 +291,9 @@ func TestReadmit(t *testing.T) {
 		}
 		if n := log.count("there is room by now", "counter_2.db"); n != 1 {
 			t.Errorf("said %d times:\n%s", n, log)
+		}
+		if frozen := d.files["counter_2.db"].frozen(); frozen != dead {
+			t.Errorf("frozen: %v", frozen)
 		}
 		// One that is too large for all there is costs a walk now and then.
 		fill("counter_3.db", "c", 500)

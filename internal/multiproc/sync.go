@@ -175,12 +175,12 @@ func (d *Dir) tendLocked(f *file) {
 		return
 	}
 	d.probeLocked(f)
+	d.readmitLocked(f)
 	if f.part == nil || f.frozen() {
 		return
 	}
 	d.resizeLocked(f)
 	d.walkLocked(f, true)
-	d.readmitLocked(f)
 	if f.verdict.State == mmapfile.Dead {
 		d.freezeLocked(f)
 	}
