@@ -269,10 +269,14 @@ func (w *folder) dead(which func(*file) bool) []*file {
 		}
 	}
 	slices.SortFunc(found, func(a, b *file) int { return strings.Compare(a.base, b.base) })
-	// The rest is the next round's: a trailer has room for so many, and for those that an
-	// earlier one has and that could not be deleted.
-	return found[:min(len(found), mmapfile.MaxIncluded/2)]
+	return found[:min(len(found), inRound)]
 }
+
+// inRound is how many files of a kind are folded in a round; the rest is the next one's.
+// So a round ends in good time, however many there are, and a promagg that is killed
+// again and again gets on with it; and a trailer has room for so many, and for those that
+// an earlier one has and that could not be deleted.
+const inRound = 4096
 
 // atOnce is how many files are claimed or given back without letting anybody look at
 // the directory.
