@@ -68,8 +68,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (h *harness) daemonLife(ctx context.Context, life time.Duration, rnd *rand.Rand) error {
 	interval := 20*time.Millisecond + time.Duration(rnd.Int64N(int64(180*time.Millisecond)))
 	lives := time.Duration(rnd.ExpFloat64() * float64(life))
-	if rnd.IntN(10) == 0 {
-		lives = time.Duration(rnd.Int64N(int64(60 * time.Millisecond))) // while it starts
+	starting := rnd.IntN(10) == 0
+	if starting {
+		lives = time.Duration(rnd.Int64N(int64(60 * time.Millisecond)))
 	}
 	atFold, gently := rnd.IntN(2) == 0, rnd.IntN(10) == 0
 	within := time.Duration(rnd.Int64N(int64(2 * time.Millisecond)))
@@ -83,7 +84,10 @@ func (h *harness) daemonLife(ctx context.Context, life time.Duration, rnd *rand.
 	defer end()
 	var scraping sync.WaitGroup
 	var violated error
+	answered := make(chan struct{})
 	scraping.Go(func() {
+		answers := sync.OnceFunc(func() { close(answered) })
+		defer answers()
 		if !d.listens(living) {
 			return
 		}
@@ -95,9 +99,16 @@ func (h *harness) daemonLife(ctx context.Context, life time.Duration, rnd *rand.
 				end()
 				return
 			}
+			if err == nil {
+				answers()
+			}
 			sleep(living, time.Duration(scrapes.ExpFloat64()*float64(5*time.Millisecond)))
 		}
 	})
+	if !starting {
+		// On a busy machine none would ever come to fold what the others have left.
+		<-answered
+	}
 	sleep(living, lives)
 	if atFold && living.Err() == nil {
 		h.daemons.awaitFold(living, within)
