@@ -18,7 +18,8 @@ import (
 // unmodified.
 type gunicorn struct {
 	*testpeer.Process
-	url string
+	url    string
+	client *http.Client
 }
 
 func startGunicorn(t *testing.T, dir string, workers int, options ...string) *gunicorn {
@@ -27,7 +28,7 @@ func startGunicorn(t *testing.T, dir string, workers int, options ...string) *gu
 		"--workers", strconv.Itoa(workers), "--bind", "127.0.0.1:0", "--chdir", testdata(".")}, options...)
 	cmd := command(append(argv, "app:app")...)
 	cmd.Env = append(cmd.Env, "PROMETHEUS_MULTIPROC_DIR="+dir)
-	g := &gunicorn{Process: testpeer.Start(t, cmd)}
+	g := &gunicorn{Process: testpeer.Start(t, cmd), client: client}
 	listening := regexp.MustCompile(`Listening at: (http://127\.0\.0\.1:[0-9]+)`)
 	testpeer.WaitFor(t, "gunicorn to listen", patience, func() error {
 		m := listening.FindStringSubmatch(g.Log())
@@ -99,7 +100,7 @@ func (g *gunicorn) request(t *testing.T, n int) int {
 
 // page is one request; it returns the PID of the worker that served it.
 func (g *gunicorn) page(name string) (string, error) {
-	resp, err := client.Get(g.url + "/" + name)
+	resp, err := g.client.Get(g.url + "/" + name)
 	if err != nil {
 		return "", err
 	}

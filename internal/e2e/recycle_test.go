@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -32,7 +33,9 @@ func TestGunicornRecycles(t *testing.T) {
 	}
 	dir := t.TempDir()
 	p := serve(t, dir, "--fold.interval", "1s").ready(t)
-	g := startGunicorn(t, dir, workers, "--max-requests", strconv.Itoa(each))
+	g := startGunicorn(t, dir, workers, "--max-requests", strconv.Itoa(each), "--timeout", "600")
+	// On a busy machine it takes a while until one of the workers is there again.
+	g.client = &http.Client{Timeout: 10 * time.Minute}
 	prom := startPrometheus(t, p.address)
 	began := time.Now()
 
