@@ -298,7 +298,11 @@ func (v *target) unread(t *testing.T) net.Conn {
 // TestHostileReaders: scrapers that don't read take up the places there are, but
 // no others, and one that goes gives its place back.
 func TestHostileReaders(t *testing.T) {
-	v := startServe(t, jobs(t, true), "--web.max-requests=3", "--web.max-connections=5")
+	// They are not to be cut off before the test is through, however busy the machine is.
+	v := serveHere(t, jobs(t, true), func(f *serveFlags) {
+		f.web.requests, f.web.connections, f.web.stall = 3, 5, time.Hour
+		f.web.whole = time.Hour
+	})
 	var readers []net.Conn
 	for range 3 {
 		readers = append(readers, v.unread(t))
