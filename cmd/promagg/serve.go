@@ -61,37 +61,22 @@ SIGINT let running scrapes finish.`,
   PROMETHEUS_MULTIPROC_DIR=/run/myapp/metrics promagg serve --web.listen-address 127.0.0.1:9917`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !telemetryPath.MatchString(f.path) || path.Clean(f.path) != f.path {
-				return usageError{fmt.Errorf("--web.telemetry-path: want a path such as /metrics, got %q", f.path)}
-			}
-			folding, err := f.fold.options()
+			s, err := f.open(cmd)
 			if err != nil {
 				return err
 			}
-			dir, err := directory(f.dir)
-			if err == nil {
-				err = checkDirectory(dir)
-			}
-			if err != nil {
-				return err
-			}
-			log := promslog.New(&promslog.Config{Level: f.level.Level, Format: f.format.Format, Writer: cmd.ErrOrStderr()})
-			l, err := net.Listen("tcp", f.address)
-			if err != nil {
-				return fmt.Errorf("%w: choose another address with --web.listen-address", err)
-			}
-			if f.start == cleanUp {
-				if err := cleanAtStart(dir, log); err != nil {
-					return errors.Join(err, l.Close())
-				}
-			}
-			options := multiproc.Options{Path: dir, Liveness: f.probe.Probe, Limits: &f.limits, Logger: log, Fold: folding}
-			return f.serve(cmd.Context(), l, options)
+			return f.serve(cmd.Context(), s.listener, s.options)
 		},
 	}
+	f.addFlags(cmd)
+	cmd.Flags().Var(&f.start, "on-start", "what to do with value files that are there: adopt them, or clean the directory as promagg clean does")
+	return cmd
+}
+
+// addFlags adds the flags of whatever serves a directory.
+func (f *serveFlags) addFlags(cmd *cobra.Command) {
 	addDirFlag(cmd, &f.dir)
 	addLivenessFlag(cmd, &f.probe)
-	cmd.Flags().Var(&f.start, "on-start", "what to do with value files that are there: adopt them, or clean the directory as promagg clean does")
 	addFoldFlags(cmd, &f.fold)
 	addLimitFlags(cmd, &f.limits)
 	cmd.Flags().StringVar(&f.address, "web.listen-address", ":9917", "address to listen on")
@@ -100,7 +85,41 @@ SIGINT let running scrapes finish.`,
 	cmd.Flags().BoolVar(&f.noOwn, "web.disable-exporter-metrics", false, "leave out the metrics of promagg itself (promagg_*)")
 	cmd.Flags().Var(&f.level, "log.level", "least severe messages to log: debug, info, warn or error")
 	cmd.Flags().Var(&f.format, "log.format", "format of log messages: logfmt or json")
-	return cmd
+}
+
+// opened is what can fail before anything is served, done.
+type opened struct {
+	listener net.Listener
+	options  multiproc.Options
+}
+
+// open checks the flags, listens, and cleans the directory if it is to.
+func (f *serveFlags) open(cmd *cobra.Command) (*opened, error) {
+	if !telemetryPath.MatchString(f.path) || path.Clean(f.path) != f.path {
+		return nil, usageError{fmt.Errorf("--web.telemetry-path: want a path such as /metrics, got %q", f.path)}
+	}
+	folding, err := f.fold.options()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := directory(f.dir)
+	if err == nil {
+		err = checkDirectory(dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	log := promslog.New(&promslog.Config{Level: f.level.Level, Format: f.format.Format, Writer: cmd.ErrOrStderr()})
+	l, err := net.Listen("tcp", f.address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: choose another address with --web.listen-address", err)
+	}
+	if f.start == cleanUp {
+		if err := cleanAtStart(dir, log); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
+	return &opened{l, multiproc.Options{Path: dir, Liveness: f.probe.Probe, Limits: &f.limits, Logger: log, Fold: folding}}, nil
 }
 
 // telemetryPath is what may be a path for metrics: nothing that a URL would need
