@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +27,7 @@ func (h *harness) chaos(ctx context.Context, s chaosSettings) error {
 	fmt.Fprintf(h.out, "seed %d, %d workers, for %s, in %s\n", h.seed, s.workers, s.time, h.base)
 
 	var running sync.WaitGroup
+	running.Go(func() { h.fleet.backlog.watch(timed, h.dir) })
 	running.Go(func() { h.fleet.churn(timed, s.life, stop) })
 	for n := range 2 {
 		rnd := rand.New(rand.NewPCG(h.seed, uint64(n)))
@@ -122,12 +122,10 @@ func (h *harness) daemonLife(ctx context.Context, life time.Duration, rnd *rand.
 // awaitFold waits for a sign of a fold, and for as long as said behind it.
 func (ds *daemons) awaitFold(ctx context.Context, behind time.Duration) {
 	for begun := time.Now(); ctx.Err() == nil && time.Since(begun) < time.Second; time.Sleep(200 * time.Microsecond) {
-		dir, err := os.Open(ds.dir)
+		names, err := namesIn(ds.dir)
 		if err != nil {
 			return
 		}
-		names, _ := dir.Readdirnames(-1)
-		dir.Close()
 		for _, name := range names {
 			if strings.Contains(name, "~") || strings.HasSuffix(name, ".tmp") {
 				time.Sleep(behind)

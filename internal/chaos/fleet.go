@@ -38,6 +38,8 @@ type fleet struct {
 	unready     int     // killed before their first update
 	doubtful    int     // what they had under way is not known,
 	doubt       float64 // that many updates
+
+	backlog backlog
 }
 
 // slot is the place of one worker at a time. It is one goroutine's.
@@ -220,6 +222,9 @@ func (f *fleet) churnSlot(ctx context.Context, s *slot, life time.Duration) erro
 		}
 		if err := f.kill(w); err != nil {
 			return err
+		}
+		if !f.backlog.await(ctx) {
+			return nil
 		}
 	}
 }

@@ -33,6 +33,9 @@ func (h *harness) report() {
 	fmt.Fprintf(h.out, "   folds at least %.0f, files folded %.0f, expired %.0f, failed rounds %.0f; scrapes answered %d, refused %d; violations %d\n",
 		self["promagg_folds_total"], self["promagg_folded_files_total"], self["promagg_expired_files_total"], self["promagg_fold_failures_total"],
 		h.answered.Load(), h.refused.Load(), violations)
+	if n := f.backlog.held.Load(); n > 0 {
+		fmt.Fprintf(h.out, "   workers held back %d times, until the files of dead ones were folded\n", n)
+	}
 	var said []string
 	for _, msg := range slices.Sorted(maps.Keys(says)) {
 		said = append(said, fmt.Sprintf("%d × %s", says[msg], msg))

@@ -158,6 +158,10 @@ type Draft struct {
 	old     mmapfile.FileID
 }
 
+// Name returns the name of the draft's file, and ID which file it is.
+func (d *Draft) Name() string        { return d.name }
+func (d *Draft) ID() mmapfile.FileID { return d.id }
+
 const draftSuffix = ".tmp"
 
 // draftOf returns the name that a draft of an archive has.
@@ -275,9 +279,9 @@ func (f *Folder) Delete(names []string) (gone int, err error) {
 // Lstat looks at a file.
 func (f *Folder) Lstat(base string) (fs.FileInfo, error) { return f.dir.Lstat(base) }
 
-// Clean deletes the drafts that a fold has left which was cut short. It goes on after
+// DiscardDrafts deletes the drafts that a fold has left which was cut short. It goes on after
 // an error, of which it returns the first.
-func (f *Folder) Clean() (err error) {
+func (f *Folder) DiscardDrafts() (err error) {
 	for _, archive := range Archives() {
 		draft := draftOf(archive)
 		if _, err := f.dir.Lstat(draft); errors.Is(err, fs.ErrNotExist) {
@@ -302,7 +306,7 @@ func Sweep(path string) error {
 		return err
 	}
 	defer f.Close()
-	return errors.Join(f.Clean(), f.dir.Remove(mmapfile.LockName))
+	return errors.Join(f.DiscardDrafts(), f.dir.Remove(mmapfile.LockName))
 }
 
 // Archives returns the names of all archives that a directory may have.

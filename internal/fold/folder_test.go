@@ -186,7 +186,7 @@ func TestDrafts(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantValues(t, "the draft", content, map[string]float64{c: 1})
-	if err := f.Clean(); err != nil {
+	if err := f.DiscardDrafts(); err != nil {
 		t.Fatal(err)
 	}
 	wantFiles(t, dir, ".promagg_other", "counter_1.db")

@@ -32,6 +32,7 @@ type Index struct {
 	keys     keys
 	parts    []*Part // by name; those that are removed remain until it is tidy
 	added    []*Part // not among parts yet
+	pending  []*Part // do not count yet
 	untidy   bool
 	// The same, once tidy: those that are read, and those that are frozen.
 	sums, gauges, frozen []*Part
@@ -72,10 +73,40 @@ func (x *Index) Series() int { return x.series }
 
 // Add adds a part for a file of this name, without entries.
 func (x *Index) Add(name mmapfile.Name) *Part {
-	p := &Part{x: x, name: name, file: name.String(), keys: x.keys.of(kind{name.Type, name.Mode}), archive: name.IsArchive()}
-	p.like = p.keys.like
+	p := x.part(name)
 	x.added = append(x.added, p)
 	x.untidy = true
+	return p
+}
+
+// AddPending is Add for a part whose values do not count before [Part.Start]. What
+// other parts have already is so indexed, a few entries at a time, before it takes
+// their place at once.
+func (x *Index) AddPending(name mmapfile.Name) *Part {
+	p := x.part(name)
+	p.pending = true
+	x.pending = append(x.pending, p)
+	return p
+}
+
+// Start makes a pending part count.
+func (p *Part) Start() {
+	x := p.x
+	x.started(p)
+	x.entries.taken += int64(p.Entries())
+	x.added = append(x.added, p)
+	x.untidy = true
+}
+
+// started notes that a part is not pending any more.
+func (x *Index) started(p *Part) {
+	p.pending = false
+	x.pending = slices.DeleteFunc(x.pending, func(o *Part) bool { return o == p })
+}
+
+func (x *Index) part(name mmapfile.Name) *Part {
+	p := &Part{x: x, name: name, file: name.String(), keys: x.keys.of(kind{name.Type, name.Mode}), archive: name.IsArchive()}
+	p.like = p.keys.like
 	return p
 }
 
@@ -116,8 +147,12 @@ func (x *Index) Remove(p *Part) {
 		panic("merge: bug: Remove of a part that is not in the index: " + p.file)
 	}
 	p.x = nil
-	x.untidy = true
-	x.entries.taken -= int64(p.Entries())
+	if p.pending {
+		x.started(p)
+	} else {
+		x.untidy = true
+		x.entries.taken -= int64(p.Entries())
+	}
 	if n := len(p.plain); n > 1<<20 && len(p.keys.like) > 0 && &p.keys.like[0] == &p.plain[0] {
 		p.keys.like = nil // too much to be kept for the next one that may be like it
 	}

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"testing"
 
+	gocmp "github.com/google/go-cmp/cmp"
+
 	"github.com/promagg/promagg/internal/mmapfile"
 )
 
@@ -387,5 +389,60 @@ func TestInfiniteBuckets(t *testing.T) {
 	s, _ := x.Snapshot()
 	if got := flatten(t, s); len(s.Invalid) != 1 || got["other_count"] != 1 || len(got) != 2 {
 		t.Errorf("invalid: %v, got %v", s.Invalid, got)
+	}
+}
+
+// TestPending: what a part that is pending has does not count, nor against a limit,
+// until it is started; and then it is as if it had been added.
+func TestPending(t *testing.T) {
+	x := New()
+	x.Limit(Limits{Entries: 8})
+	old := fileOf("histogram_1.db", false)
+	old.put("h", "h_bucket", 1, "le", "1.0")
+	old.put("h", "h_bucket", 2, "le", "+Inf")
+	old.put("h", "h_sum", 5)
+	before := samplesOf(t, x, old)
+
+	archive := fileOf("histogram_archived.db", false)
+	archive.put("h", "h_bucket", 1, "le", "1.0")
+	archive.put("h", "h_bucket", 2, "le", "+Inf")
+	archive.put("h", "h_sum", 5)
+	archive.put("h", "h_sum", 7, "only", "here")
+	archive.put("h", "h_bucket", 7, "only", "here", "le", "+Inf")
+	archive.part = x.AddPending(archive.name)
+	if diff := gocmp.Diff(before, samplesOf(t, x, archive)); diff != "" {
+		t.Errorf("with a pending part (-before +now):\n%s", diff)
+	}
+	s, _ := x.Select(func(find func(string) *Family) []*Family { return []*Family{find("h")} })
+	if diff := gocmp.Diff(before, flatten(t, s)); diff != "" {
+		t.Errorf("selected, with a pending part (-before +now):\n%s", diff)
+	}
+	if len(s.Conflicts) != 0 {
+		t.Errorf("conflicts with a pending part: %v", s.Conflicts)
+	}
+	if x.entries.taken != 3 {
+		t.Errorf("%d entries count with a pending part, want 3", x.entries.taken)
+	}
+
+	// One that is given up leaves nothing.
+	x.Remove(archive.part)
+	if diff := gocmp.Diff(before, samplesOf(t, x)); diff != "" || x.Series() != 1 || x.entries.taken != 3 {
+		t.Errorf("after a pending part was removed: %d series, %d entries (-before +now):\n%s", x.Series(), x.entries.taken, diff)
+	}
+
+	archive.part, archive.walker = x.AddPending(archive.name), mmapfile.Walker{}
+	archive.index(t, x)
+	archive.part.Start()
+	x.Remove(old.part)
+	before[`h_sum only="here"`], before[`h_count only="here"`] = 7, 7
+	before[`h_bucket only="here" le=+Inf`] = 7
+	if diff := gocmp.Diff(before, samplesOf(t, x)); diff != "" || x.entries.taken != 5 {
+		t.Errorf("started, with %d entries (-want +got):\n%s", x.entries.taken, diff)
+	}
+	if !archive.part.Freeze() {
+		t.Fatal("not frozen")
+	}
+	if diff := gocmp.Diff(before, samplesOf(t, x)); diff != "" {
+		t.Errorf("frozen (-want +got):\n%s", diff)
 	}
 }

@@ -39,6 +39,7 @@ type Part struct {
 	refused     bool  // it has not got all of it
 	archive     bool  // it may take all of it
 	heirOf      *Part // see AddHeir
+	pending     bool  // see AddPending
 }
 
 // Reader reads the content of a file that is not mapped, up to where its entries
@@ -83,7 +84,9 @@ func (p *Part) Add(e mmapfile.Entry) (dropped bool, reason Reason, err error) {
 	if err != nil {
 		return false, 0, err
 	}
-	p.x.entries.taken++
+	if !p.pending {
+		p.x.entries.taken++
+	}
 	p.x.retain(t.cell)
 	if !math.IsNaN(t.bound) {
 		series := p.x.owner[t.cell].infinity

@@ -181,12 +181,22 @@ func (x *Index) values(c *catalog) *Snapshot {
 func (x *Index) markAbsent() {
 	entries := x.passes[0].absent
 	slices.Sort(entries)
+	held := x.held()
 	for i := 0; i < len(entries); {
 		from, cell := i, entries[i]
 		for i < len(entries) && entries[i] == cell {
 			i++
 		}
-		if uint32(i-from) >= x.refs[cell] {
+		n := uint32(i - from)
+		if held != nil {
+			n += held[cell]
+		}
+		if n >= x.refs[cell] {
+			x.acc[cell] = absent
+		}
+	}
+	for cell, n := range held {
+		if n > 0 && n >= x.refs[cell] {
 			x.acc[cell] = absent
 		}
 	}
@@ -198,6 +208,24 @@ func (x *Index) markAbsent() {
 			x.acc[cell] = absent
 		}
 	}
+}
+
+// held returns for each cell how many entries of pending parts feed it, nil if there
+// are no such parts.
+func (x *Index) held() []uint32 {
+	if len(x.pending) == 0 {
+		return nil
+	}
+	held := make([]uint32, len(x.refs))
+	for _, p := range x.pending {
+		for _, e := range p.plain {
+			held[e.cell]++
+		}
+		for i := range p.cumulative {
+			held[p.cumulative[i].cell]++
+		}
+	}
+	return held
 }
 
 // cumulate turns the values of each series of a histogram into those it is
@@ -304,7 +332,7 @@ func (x *Index) served(c *catalog) []*family {
 
 // conflicts returns what writers disagree on.
 func (x *Index) conflicts() []Conflict {
-	if x.refed {
+	if x.refed && len(x.pending) == 0 { // of which some buckets may be there already
 		x.refed = false
 		x.bounds = nil
 		for i := range x.catalog.Families {

@@ -435,7 +435,10 @@ func (f *File) Verify() error {
 // fault maps what is left of a file that lost pages, so that the next reader
 // does not fault there again.
 func (f *File) fault(err error) error {
-	return fmt.Errorf("%w: %w", err, f.Resize())
+	if failed := f.Resize(); failed != nil {
+		return fmt.Errorf("%w: %w", err, failed)
+	}
+	return err
 }
 
 // Resize maps the file anew if its size is no longer the one that is mapped, or if

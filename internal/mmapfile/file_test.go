@@ -85,6 +85,9 @@ func TestTruncatedWhileMapped(t *testing.T) {
 	if !errors.Is(err, ErrFault) {
 		t.Fatalf("reading a page that is gone: %v, want ErrFault", err)
 	}
+	if text := f.fault(err).Error(); text != err.Error() {
+		t.Errorf("a fault is told as %q, want %q", text, err)
+	}
 	if err := f.Resize(); err != nil {
 		t.Fatal(err)
 	}

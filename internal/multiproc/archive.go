@@ -121,16 +121,24 @@ func (d *Dir) idOf(name mmapfile.Name) mmapfile.FileID {
 }
 
 // committedLocked puts an archive that has just been committed into the place of the files it
-// includes, so that no snapshot has both or neither. It reports whether the archive has
-// been read and is sound.
-func (d *Dir) committedLocked(archive mmapfile.Name, files []*file) (sound bool) {
+// includes, so that no snapshot has both or neither. ready is what is known of it
+// already, nil if nothing is. It reports whether the archive has been read and is sound.
+func (d *Dir) committedLocked(archive mmapfile.Name, files []*file, ready *file) (sound bool) {
 	base := archive.String()
 	old := d.files[base]
-	fresh := &file{base: base, name: archive, scan: d.stats.Scans}
-	d.files[base] = fresh
 	// The new ones first: series that have entries all the time remain what they are.
 	info, err := d.lstat(base)
-	if err == nil {
+	fresh := &file{base: base, name: archive}
+	if err == nil && ready != nil && ready.id == mmapfile.ID(info) && ready.size == info.Size() {
+		fresh = ready
+	}
+	fresh.base, fresh.scan = base, d.stats.Scans
+	d.files[base] = fresh
+	switch {
+	case err != nil:
+	case fresh == ready:
+		err = d.startLocked(fresh, info)
+	default:
 		err = d.openLocked(fresh, info)
 	}
 	if err != nil {
@@ -148,4 +156,78 @@ func (d *Dir) committedLocked(archive mmapfile.Name, files []*file) (sound bool)
 	}
 	d.regroupLocked()
 	return err == nil && fresh.archive
+}
+
+// inSlice is how many entries of an archive are indexed without letting a snapshot in.
+const inSlice = 1024
+
+// ready indexes a draft, of which nothing counts before startLocked: so nobody has to
+// wait for that when it is committed. It returns nil where it can't, which is no loss
+// but of time.
+func (d *Dir) ready(archive mmapfile.Name, draft *fold.Draft) *file {
+	f := &file{base: draft.Name(), name: archive}
+	opened, err := d.openUpTo(f)
+	if err != nil {
+		d.log.Debug("an archive is not read before it counts", "file", f.base, "err", err)
+		return nil
+	}
+	f.f, f.id, f.size = opened, opened.ID(), draft.Size
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f.part = d.index.AddPending(archive)
+	n := 0
+	err = f.f.Walk(func(e mmapfile.Entry) error {
+		if n++; n%inSlice == 0 {
+			d.mu.Unlock()
+			d.mu.Lock()
+		}
+		return d.addLocked(f, e)
+	})
+	if f.id != draft.ID() {
+		err = errors.Join(err, fold.ErrMeddled)
+	}
+	if err != nil {
+		d.log.Debug("an archive is not read before it counts", "file", f.base, "err", err)
+		d.unreadyLocked(f)
+		return nil
+	}
+	return f
+}
+
+// unready forgets a draft that has not come to count. f may be nil.
+func (d *Dir) unready(f *file) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if f != nil && d.files[f.base] != f {
+		d.unreadyLocked(f)
+	}
+}
+
+func (d *Dir) unreadyLocked(f *file) {
+	if f.part != nil {
+		d.index.Remove(f.part)
+		f.part = nil
+	}
+	if f.f != nil {
+		if err := f.f.Close(); err != nil {
+			d.log.Debug("closing a draft failed", "file", f.base, "err", err)
+		}
+		f.f = nil
+	}
+}
+
+// startLocked makes an archive count that was made ready.
+func (d *Dir) startLocked(f *file, info fs.FileInfo) error {
+	f.f.Moved(d.pathOf(f.base))
+	f.changed = mmapfile.Changed(info)
+	f.part.Start()
+	d.byPart[f.part] = f
+	d.mapLocked(f)
+	if err := d.recognizeLocked(f, info); err != nil {
+		return err // it is closed by the caller
+	}
+	d.placeLocked(f)
+	d.probeLocked(f)
+	d.freezeLocked(f)
+	return nil
 }

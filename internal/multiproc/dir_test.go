@@ -305,3 +305,44 @@ func openToAll(t *testing.T, dir string) {
 		}
 	}
 }
+
+// TestListingPutOff: while another process renames files, the directory is not listed
+// and what is known of it is served, but not for ever.
+func TestListingPutOff(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := open(t, dir, mmapfile.ProbeOff)
+	now := time.Now()
+	d.opts.Now = func() time.Time { return now }
+	write(t, dir, "counter_1.db", "c_total", 1)
+	want(t, "first", values(t, d), "c_total", 1)
+
+	folding, err := mmapfile.OpenDirectory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folding.Close()
+	if err := folding.LockEntries(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "counter_2.db", "c_total", 2)
+	// As if the rename had shown neither name of it to a listing.
+	hidden := filepath.Join(t.TempDir(), "counter_1.db")
+	if err := os.Rename(filepath.Join(dir, "counter_1.db"), hidden); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(maxBusy / 2)
+	want(t, "while files are renamed", values(t, d), "c_total", 1)
+	now = now.Add(maxBusy)
+	want(t, "when that does not end", values(t, d), "c_total", 2)
+
+	if err := os.Rename(hidden, filepath.Join(dir, "counter_1.db")); err != nil {
+		t.Fatal(err)
+	}
+	if err := folding.UnlockEntries(); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "afterwards", values(t, d), "c_total", 3)
+	if !d.seen.busy.IsZero() {
+		t.Error("a listing in peace leaves the time of one that was put off")
+	}
+}

@@ -261,18 +261,20 @@ func (d *Dir) walkLocked(f *file, verify bool) {
 
 func (d *Dir) indexLocked(f *file) error {
 	had := f.f.Walked()
-	err := f.f.Walk(func(e mmapfile.Entry) error {
-		dropped, reason, err := f.part.Add(e)
-		if dropped {
-			d.droppedLocked(f, reason, e.Key)
-		}
-		return err
-	})
+	err := f.f.Walk(func(e mmapfile.Entry) error { return d.addLocked(f, e) })
 	if d.running && f.f.Walked() > had && !f.growing {
 		f.growing = true
 		d.growing = append(d.growing, f)
 	}
 	d.mapLocked(f)
+	return err
+}
+
+func (d *Dir) addLocked(f *file, e mmapfile.Entry) error {
+	dropped, reason, err := f.part.Add(e)
+	if dropped {
+		d.droppedLocked(f, reason, e.Key)
+	}
 	return err
 }
 

@@ -114,7 +114,7 @@ func (w *folder) open() (ok bool, err error) {
 		w.close()
 	}
 	if !there || w.f != nil {
-		return there, w.clean()
+		return there, w.sweep()
 	}
 	f, err := fold.Open(w.d.opts.Path, w.d.opts.Fold.Hook)
 	if err != nil {
@@ -129,13 +129,13 @@ func (w *folder) open() (ok bool, err error) {
 	// listed. What that has must not be added to it again, nor a name be used for a claim
 	// that it says is deleted.
 	w.d.look(true)
-	return true, w.clean()
+	return true, w.sweep()
 }
 
-// clean deletes what a fold has left that was cut short, once.
-func (w *folder) clean() (err error) {
+// sweep deletes what a fold has left that was cut short, once.
+func (w *folder) sweep() (err error) {
 	if w.f != nil && !w.swept {
-		err = w.f.Clean()
+		err = w.f.DiscardDrafts()
 		w.swept = err == nil
 	}
 	return err
@@ -278,110 +278,6 @@ func (w *folder) dead(which func(*file) bool) []*file {
 // an earlier one has and that could not be deleted.
 const inRound = 4096
 
-// atOnce is how many files are claimed or given back without letting anybody look at
-// the directory.
-const atOnce = 64
-
-// claim claims files, and returns those that it has got and of which nobody is seen
-// to write them any more. It goes on after an error that is one file's own matter; the
-// first is returned.
-func (w *folder) claim(files []*file) (claimed []*file, failed error) {
-	for some := range slices.Chunk(files, atOnce) {
-		err := w.f.Locked(func() error {
-			w.d.mu.Lock()
-			defer w.d.mu.Unlock()
-			for _, f := range some {
-				if w.d.files[f.base] != f || f.f == nil {
-					continue // gone since
-				}
-				if f.name.IsClaim() {
-					claimed = append(claimed, f)
-					continue
-				}
-				// It may have been taken up since it was looked at last.
-				if w.d.probeLocked(f); !f.verdict.Proven {
-					continue
-				}
-				name, err := w.f.Claim(f.name, w.d.takenLocked)
-				if errors.Is(err, fs.ErrNotExist) {
-					continue
-				}
-				if mmapfile.ReadOnly(err) {
-					return err
-				}
-				if err != nil {
-					failed = cmp.Or(failed, err)
-					continue
-				}
-				w.renamedLocked(f, name)
-				claimed = append(claimed, f)
-			}
-			return nil
-		})
-		if err != nil {
-			return claimed, err
-		}
-	}
-	return claimed, failed
-}
-
-// takenLocked reports whether a name may not be used for a claim: a file has it, or
-// an archive says of a file of that name that it is included.
-func (d *Dir) takenLocked(base string) bool { return d.files[base] != nil || d.included[base] }
-
-func (w *folder) renamedLocked(f *file, name mmapfile.Name) {
-	info, err := w.f.Lstat(name.String())
-	if err != nil {
-		info = nil // whoever removed it has been seen by the next listing
-	}
-	w.d.renameLocked(f, name, info)
-}
-
-// giveBack gives claimed files their names back.
-func (w *folder) giveBack(files []*file) error {
-	var failed error
-	for some := range slices.Chunk(files, atOnce) {
-		err := w.f.Locked(func() error {
-			w.d.mu.Lock()
-			defer w.d.mu.Unlock()
-			for _, f := range some {
-				if w.d.files[f.base] != f {
-					continue
-				}
-				name, err := w.f.Return(f.name)
-				switch {
-				case err == nil:
-					w.renamedLocked(f, name)
-				case !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist):
-					failed = cmp.Or(failed, err)
-				}
-				// One whose name is taken remains as it is: its values count all the same.
-			}
-			return nil
-		})
-		failed = cmp.Or(failed, err)
-	}
-	return failed
-}
-
-// prove reports whether nobody can write a claimed file, and calls with with the file
-// if so.
-func (w *folder) prove(f *file, with func(*mmapfile.File) error) (dead bool, err error) {
-	opened, err := w.d.openUpTo(f)
-	if err != nil {
-		return false, err
-	}
-	defer opened.Close()
-	if opened.ID() != f.id {
-		return false, nil // another file has the name
-	}
-	v := probe(opened, f.name, w.d.opts.Liveness)
-	if !v.Proven {
-		return false, nil
-	}
-	return true, with(opened)
-}
-
 // kind folds claimed files of one type and mode.
 func (w *folder) kind(archive mmapfile.Name, claimed []*file) error {
 	a := fold.New(archive)
@@ -465,6 +361,8 @@ func (w *folder) commit(a *fold.Archive, old fold.Old, files []*file, mode fs.Fi
 	if err != nil {
 		return err
 	}
+	ready := w.d.ready(a.Name(), draft)
+	defer w.d.unready(ready)
 	if alive, err := w.revived(files); err != nil || alive != nil {
 		return errors.Join(err, w.f.Discard(draft), w.giveBack(alive))
 	}
@@ -480,7 +378,7 @@ func (w *folder) commit(a *fold.Archive, old fold.Old, files []*file, mode fs.Fi
 		if err := w.f.Commit(draft); err != nil {
 			return err
 		}
-		seen = w.d.committedLocked(a.Name(), files)
+		seen = w.d.committedLocked(a.Name(), files, ready)
 		w.d.folds.Folds++
 		w.d.folds.Folded += uint64(len(files))
 		w.d.folds.Written += uint64(draft.Size)
@@ -494,23 +392,4 @@ func (w *folder) commit(a *fold.Archive, old fold.Old, files []*file, mode fs.Fi
 		return nil // the next look sees what may be deleted
 	}
 	return w.delete(names)
-}
-
-// revived returns the files that somebody writes again, who must have been about to
-// open them when they were claimed. One that has been deleted since it was read is an
-// error: its values must not come back.
-func (w *folder) revived(files []*file) (alive []*file, err error) {
-	for _, f := range files {
-		dead, err := w.prove(f, func(*mmapfile.File) error { return nil })
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%s: %w", f.base, fold.ErrMeddled)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if !dead {
-			alive = append(alive, f)
-		}
-	}
-	return alive, nil
 }

@@ -20,6 +20,8 @@ type sighting struct {
 	modified time.Time // when an entry was last added, removed or renamed
 	listed   time.Time // when the listing began
 	stale    bool      // list it again in any case
+	whole    bool      // it was listed to its end once
+	busy     time.Time // since when it could not be listed because another process folds it
 	missing  bool      // its absence was logged
 }
 
@@ -277,9 +279,10 @@ func (d *Dir) scanLocked() bool {
 	defer dir.Close()
 	if !d.folds.Active {
 		// While another process folds, its files have two names, or none, for a moment.
-		if err := mmapfile.LockListing(dir); err != nil {
-			d.log.Debug("listing the directory while it may be folded", "err", err)
+		if err := mmapfile.LockListing(dir); err != nil && d.putOffLocked(err) {
+			return false
 		}
+		d.seen.busy = time.Time{}
 	}
 	// A file that was passed over, because an archive included it, counts after all if
 	// that archive turns out to be gone or another one.
@@ -304,10 +307,28 @@ func (d *Dir) scanLocked() bool {
 		}
 		d.failure = nil
 		if !d.regroupLocked() {
+			d.seen.whole = true
 			return true
 		}
 	}
 	return false
+}
+
+// maxBusy is how long a directory is not listed because another process is renaming
+// files in it. That takes milliseconds at a time, even of a busy machine.
+const maxBusy = 2 * time.Second
+
+// putOffLocked reports whether the directory is not to be listed now, although it may
+// have changed: what is known of it is good for a while yet, and a listing while files
+// are renamed can miss some of them, which would make counters fall.
+func (d *Dir) putOffLocked(err error) bool {
+	now := d.opts.Now()
+	if d.seen.busy.IsZero() || now.Before(d.seen.busy) {
+		d.seen.busy = now
+	}
+	off := errors.Is(err, mmapfile.ErrBusy) && d.seen.whole && now.Sub(d.seen.busy) < maxBusy
+	d.log.Debug("the directory is being folded", "put off", off, "err", err)
+	return off
 }
 
 // listedLocked looks at one directory entry. An error means that it is not the

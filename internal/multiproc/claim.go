@@ -1,0 +1,135 @@
+package multiproc
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/promagg/promagg/internal/fold"
+	"github.com/promagg/promagg/internal/mmapfile"
+)
+
+// atOnce is how many files are claimed or given back without letting anybody look at
+// the directory.
+const atOnce = 64
+
+// claim claims files, and returns those that it has got and of which nobody is seen
+// to write them any more. It goes on after an error that is one file's own matter; the
+// first is returned.
+func (w *folder) claim(files []*file) (claimed []*file, failed error) {
+	for some := range slices.Chunk(files, atOnce) {
+		err := w.f.Locked(func() error {
+			w.d.mu.Lock()
+			defer w.d.mu.Unlock()
+			for _, f := range some {
+				if w.d.files[f.base] != f || f.f == nil {
+					continue // gone since
+				}
+				if f.name.IsClaim() {
+					claimed = append(claimed, f)
+					continue
+				}
+				// It may have been taken up since it was looked at last.
+				if w.d.probeLocked(f); !f.verdict.Proven {
+					continue
+				}
+				name, err := w.f.Claim(f.name, w.d.takenLocked)
+				if errors.Is(err, fs.ErrNotExist) {
+					continue
+				}
+				if mmapfile.ReadOnly(err) {
+					return err
+				}
+				if err != nil {
+					failed = cmp.Or(failed, err)
+					continue
+				}
+				w.renamedLocked(f, name)
+				claimed = append(claimed, f)
+			}
+			return nil
+		})
+		if err != nil {
+			return claimed, err
+		}
+	}
+	return claimed, failed
+}
+
+// takenLocked reports whether a name may not be used for a claim: a file has it, or
+// an archive says of a file of that name that it is included.
+func (d *Dir) takenLocked(base string) bool { return d.files[base] != nil || d.included[base] }
+
+func (w *folder) renamedLocked(f *file, name mmapfile.Name) {
+	info, err := w.f.Lstat(name.String())
+	if err != nil {
+		info = nil // whoever removed it has been seen by the next listing
+	}
+	w.d.renameLocked(f, name, info)
+}
+
+// giveBack gives claimed files their names back.
+func (w *folder) giveBack(files []*file) error {
+	var failed error
+	for some := range slices.Chunk(files, atOnce) {
+		err := w.f.Locked(func() error {
+			w.d.mu.Lock()
+			defer w.d.mu.Unlock()
+			for _, f := range some {
+				if w.d.files[f.base] != f {
+					continue
+				}
+				name, err := w.f.Return(f.name)
+				switch {
+				case err == nil:
+					w.renamedLocked(f, name)
+				case !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist):
+					failed = cmp.Or(failed, err)
+				}
+				// One whose name is taken remains as it is: its values count all the same.
+			}
+			return nil
+		})
+		failed = cmp.Or(failed, err)
+	}
+	return failed
+}
+
+// prove reports whether nobody can write a claimed file, and calls with with the file
+// if so.
+func (w *folder) prove(f *file, with func(*mmapfile.File) error) (dead bool, err error) {
+	opened, err := w.d.openUpTo(f)
+	if err != nil {
+		return false, err
+	}
+	defer opened.Close()
+	if opened.ID() != f.id {
+		return false, nil // another file has the name
+	}
+	v := probe(opened, f.name, w.d.opts.Liveness)
+	if !v.Proven {
+		return false, nil
+	}
+	return true, with(opened)
+}
+
+// revived returns the files that somebody writes again, who must have been about to
+// open them when they were claimed. One that has been deleted since it was read is an
+// error: its values must not come back.
+func (w *folder) revived(files []*file) (alive []*file, err error) {
+	for _, f := range files {
+		dead, err := w.prove(f, func(*mmapfile.File) error { return nil })
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%s: %w", f.base, fold.ErrMeddled)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !dead {
+			alive = append(alive, f)
+		}
+	}
+	return alive, nil
+}
