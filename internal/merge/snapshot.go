@@ -218,11 +218,8 @@ func (x *Index) held() []uint32 {
 	}
 	held := make([]uint32, len(x.refs))
 	for _, p := range x.pending {
-		for _, e := range p.plain {
-			held[e.cell]++
-		}
-		for i := range p.cumulative {
-			held[p.cumulative[i].cell]++
+		for off := range p.cells {
+			held[off]++
 		}
 	}
 	return held
