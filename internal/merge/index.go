@@ -68,6 +68,16 @@ func New() *Index {
 	return &Index{families: make(map[familyKey]*family), keys: newKeys()}
 }
 
+// Anew returns an empty index with the same limits and other rules, which goes on
+// counting what is dropped.
+func (x *Index) Anew(r Rules) *Index {
+	fresh := New()
+	fresh.Limit(x.limits)
+	fresh.Rule(r)
+	fresh.dropped = x.dropped
+	return fresh
+}
+
 // Dropped returns how many entries were dropped for a reason so far.
 func (x *Index) Dropped(r Reason) uint64 { return x.dropped[r] }
 

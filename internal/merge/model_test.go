@@ -137,6 +137,9 @@ type modelSeries struct {
 
 func stale(v float64) bool { return math.Float64bits(v) == mmapfile.StaleBits }
 
+// equalFloats has NaNs equal, too.
+var equalFloats = gocmp.Comparer(func(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) })
+
 // naive merges all files that count into samples by name and labels.
 func naive(files []*modelFile, rules *modelRules) map[string]float64 {
 	families := make(map[familyKey]map[string]*modelSeries)
@@ -520,8 +523,7 @@ func TestModel(t *testing.T) {
 				t.Fatal("faults in plain memory")
 			}
 			got, want := flatten(t, s), naive(w.files, w.rules)
-			equal := gocmp.Comparer(func(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) })
-			if diff := gocmp.Diff(want, got, equal); diff != "" {
+			if diff := gocmp.Diff(want, got, equalFloats); diff != "" {
 				t.Fatalf("round %d (-model +index):\n%s", round, diff)
 			}
 			checkFresh(t, w, got)
@@ -542,8 +544,7 @@ func checkFresh(t *testing.T, w *world, want map[string]float64) {
 		f.index(t, x)
 	}
 	s, _ := x.Snapshot()
-	equal := gocmp.Comparer(func(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) })
-	if diff := gocmp.Diff(want, flatten(t, s), equal); diff != "" {
+	if diff := gocmp.Diff(want, flatten(t, s), equalFloats); diff != "" {
 		t.Fatalf("an index made anew differs (-old +new):\n%s", diff)
 	}
 }
@@ -566,8 +567,7 @@ func checkSelect(t *testing.T, w *world, x *Index, s *Snapshot) {
 	if len(faulted) > 0 {
 		t.Fatal("faults in plain memory")
 	}
-	equal := gocmp.Comparer(func(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) })
-	if diff := gocmp.Diff(flatten(t, part), flatten(t, got), equal); diff != "" {
+	if diff := gocmp.Diff(flatten(t, part), flatten(t, got), equalFloats); diff != "" {
 		t.Fatalf("a selection differs (-whole +selection):\n%s", diff)
 	}
 	for _, f := range s.Families {

@@ -163,6 +163,9 @@ func (p *Part) Trim() {
 	}
 }
 
+// In reports whether the part is one of the index.
+func (p *Part) In(x *Index) bool { return p.x == x }
+
 // Entries returns how many entries the part has.
 func (p *Part) Entries() int {
 	n := len(p.plain) + len(p.cumulative)

@@ -25,6 +25,7 @@ type Options struct {
 	Limits   *Limits          // default DefaultLimits()
 	Now      func() time.Time // default time.Now
 	Fold     Folding          // what Run does with dead writers' files; default nothing
+	Rules    merge.Rules      // how families are served otherwise than their writers have it
 }
 
 // Dir is a watched directory. Its methods are safe for concurrent use.
@@ -150,6 +151,7 @@ func Open(opts Options) *Dir {
 		files: make(map[string]*file), byPart: make(map[*merge.Part]*file), lingering: make(map[string]bool),
 	}
 	d.index.Limit(opts.Limits.Limits)
+	d.index.Rule(opts.Rules)
 	return d
 }
 
@@ -257,6 +259,16 @@ func (d *Dir) Sync(full bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.syncLocked(full)
+}
+
+// Rule changes the rules. All files are read anew for that, as at the start.
+func (d *Dir) Rule(r merge.Rules) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dropAllLocked()
+	d.index = d.index.Anew(r)
+	d.seen.stale, d.seen.whole = true, false
+	d.syncLocked(false)
 }
 
 // Ready reports whether the directory has been looked at for the first time.
