@@ -12,6 +12,7 @@ import (
 
 	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/mmapfile"
+	"github.com/promagg/promagg/internal/multiproc"
 )
 
 // dirsFlag are the directories that are served as one.
@@ -78,5 +79,26 @@ func (f *dirsFlag) rules(d namedDir, all merge.Rules) (merge.Rules, error) {
 	slices.SortFunc(all.Labels, func(a, b mmapfile.Label) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Value, b.Value))
 	})
+	return all, nil
+}
+
+// options returns the options of each directory: those that all have, and its own.
+func (f *dirsFlag) options(rules *ruleFlags, common multiproc.Options) (all []multiproc.Options, err error) {
+	dirs, err := f.directories()
+	if err != nil {
+		return nil, err
+	}
+	shared, err := rules.rules()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range dirs {
+		o := common
+		o.Path = d.path
+		if o.Rules, err = f.rules(d, shared); err != nil {
+			return nil, err
+		}
+		all = append(all, o)
+	}
 	return all, nil
 }

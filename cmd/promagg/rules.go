@@ -97,6 +97,8 @@ type rulesFile struct {
 	Labels map[string]string `yaml:"labels"`
 }
 
+var goType = regexp.MustCompile(` in type \S+| into \S+`)
+
 // ruleBuilder collects rules, and what is wrong with them, at where.
 type ruleBuilder struct {
 	where   string
@@ -160,6 +162,10 @@ func (b *ruleBuilder) read(path string) error {
 	}
 	var file rulesFile
 	if err := yaml.UnmarshalStrict(content, &file); err != nil {
+		var wrong *yaml.TypeError
+		if errors.As(err, &wrong) { // which names types of ours
+			err = errors.New(goType.ReplaceAllString(strings.Join(wrong.Errors, "; "), ""))
+		}
 		return fmt.Errorf("--rules.file %s: %w", path, err)
 	}
 	b.where = "--rules.file " + path
