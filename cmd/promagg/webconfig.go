@@ -107,6 +107,9 @@ func withPaths(content []byte, c *web.Config) ([]byte, error) {
 	if err := yaml.Unmarshal(content, &doc); err != nil {
 		return nil, err
 	}
+	if len(doc) == 0 {
+		return content, nil
+	}
 	paths := map[any]string{"cert_file": c.TLSConfig.TLSCertPath, "key_file": c.TLSConfig.TLSKeyPath, "client_ca_file": c.TLSConfig.ClientCAs}
 	for _, section := range doc {
 		settings, ok := section.Value.(yaml.MapSlice)
