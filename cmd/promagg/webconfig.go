@@ -65,7 +65,8 @@ func (c *webConfig) read() (*web.Config, []byte, error) {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 			return nil, nil, fmt.Errorf("--web.config.file: %w", err) // which has the path
 		}
-		return nil, nil, c.wrap(err)
+		// YAML's errors have lines of their own.
+		return nil, nil, c.wrap(errors.New(strings.Join(strings.Fields(err.Error()), " ")))
 	}
 	content, err := os.ReadFile(c.path)
 	if err != nil {
