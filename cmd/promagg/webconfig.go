@@ -94,7 +94,7 @@ func (c *webConfig) read() (*web.Config, []byte, error) {
 // parseWebConfig reads a file of dir as the toolkit does.
 func parseWebConfig(content []byte, dir string) (*web.Config, error) {
 	c := &web.Config{
-		TLSConfig:  web.TLSConfig{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13, PreferServerCipherSuites: true},
+		TLSConfig:  web.TLSConfig{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13},
 		HTTPConfig: web.HTTPConfig{HTTP2: true},
 	}
 	err := yaml.UnmarshalStrict(content, c)
