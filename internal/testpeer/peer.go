@@ -66,6 +66,12 @@ var (
 		candidates: []string{"promtool"},
 		probe:      []string{"--version"},
 	}
+	// Curl is curl(1), which knows unix sockets.
+	Curl = &Peer{
+		name:       "curl",
+		candidates: []string{"curl"},
+		probe:      []string{"--version"},
+	}
 	// Unshare is unshare(1), with the right to make PID namespaces.
 	Unshare = &Peer{
 		name:       "unshare with the right to make a PID namespace",
