@@ -34,6 +34,7 @@ type serveFlags struct {
 	level      levelFlag
 	format     formatFlag
 	web        webLimits
+	remote     remoteFlags
 	shutdownIn time.Duration
 }
 
@@ -82,6 +83,7 @@ func (f *serveFlags) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.address, "web.listen-address", ":9917", "address to listen on")
 	cmd.Flags().StringVar(&f.path, "web.telemetry-path", "/metrics", "path under which the merged metrics are served")
 	f.web.addFlags(cmd)
+	f.remote.addFlags(cmd, serveRemoteNames)
 	cmd.Flags().BoolVar(&f.noOwn, "web.disable-exporter-metrics", false, "leave out the metrics of promagg itself (promagg_*)")
 	cmd.Flags().Var(&f.level, "log.level", "least severe messages to log: debug, info, warn or error")
 	cmd.Flags().Var(&f.format, "log.format", "format of log messages: logfmt or json")
@@ -110,6 +112,9 @@ func (f *serveFlags) open(cmd *cobra.Command) (*opened, error) {
 		return nil, err
 	}
 	log := promslog.New(&promslog.Config{Level: f.level.Level, Format: f.format.Format, Writer: cmd.ErrOrStderr()})
+	if err := f.remote.open(cmd, log); err != nil {
+		return nil, err
+	}
 	l, err := net.Listen("tcp", f.address)
 	if err != nil {
 		return nil, fmt.Errorf("%w: choose another address with --web.listen-address", err)
@@ -146,6 +151,9 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	log := options.Logger
 	dir := multiproc.Open(options)
 	defer dir.Close()
+	if err := f.remote.from(dir); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	connections := limit.NewListener(l, f.web.connections)
 	server := f.web.server(f.handler(dir, connections), connections)
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
@@ -153,6 +161,7 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	watching, stopWatching := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Go(func() { dir.Run(watching) })
+	background.Go(func() { f.remote.run(watching, log) })
 	defer background.Wait()
 	defer stopWatching()
 
@@ -178,7 +187,7 @@ func (f *serveFlags) handler(dir *multiproc.Dir, connections *limit.Listener) ht
 	seen := newWebMetrics(connections)
 	var own prometheus.Gatherer
 	if !f.noOwn {
-		own = newSelf(dir, seen)
+		own = f.remote.sendOwn(newSelf(dir, seen))
 	}
 	mux := http.NewServeMux()
 	mux.Handle(f.path, f.web.scrapes(dir, own, seen))
