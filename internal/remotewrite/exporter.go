@@ -27,8 +27,8 @@ type Source interface {
 // must be set.
 type Options struct {
 	// URL is the receiver's. One without a path has /api/v1/write.
-	URL    string
-	Client *http.Client // default http.DefaultClient; its Timeout is that of a request
+	URL      string
+	Client   *http.Client  // default http.DefaultClient; its Timeout is that of a request
 	Interval time.Duration // between snapshots
 	// Job and Instance are labels that each series gets; one of that name that a
 	// series has is renamed, as a scrape does it (exported_job). Empty for none.

@@ -26,7 +26,7 @@ type sender struct {
 
 	v1 bool // the receiver has no 2.0; of the goroutine that sends
 
-	mu         sync.Mutex // protects all below
+	mu         sync.Mutex           // protects all below
 	err        error                // the last failure to send
 	ailing     bool                 // nothing was confirmed since
 	complained map[string]time.Time // when each complaint was logged last
