@@ -6,9 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/spf13/pflag"
 
 	"github.com/promagg/promagg/internal/multiproc"
@@ -54,24 +51,7 @@ func TestRemoteWriteDocs(t *testing.T) {
 	}
 	s := newSelf(d, nil)
 	s.remote = e
-	got, err := s.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	checked, err := prometheus.Gatherers{s}.Gather() // which checks and sorts
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(textOf(t, checked), textOf(t, got)); diff != "" {
-		t.Errorf("what is gathered (-checked and sorted +got):\n%s", diff)
-	}
-	problems, err := promlint.NewWithMetricFamilies(got).Lint()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range problems {
-		t.Errorf("%s: %s", p.Metric, p.Text)
-	}
+	got := gatherChecked(t, s)
 	metrics := 0
 	for _, f := range got {
 		if strings.HasPrefix(f.GetName(), "promagg_remote_write_") {
