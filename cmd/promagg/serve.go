@@ -40,6 +40,7 @@ type serveFlags struct {
 	level      levelFlag
 	format     formatFlag
 	web        webLimits
+	remote     remoteFlags
 	shutdownIn time.Duration
 }
 
@@ -92,6 +93,7 @@ func (f *serveFlags) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.pprof, "web.enable-pprof", false, "serve profiles of promagg itself under /debug/pprof/")
 	cmd.Flags().BoolVar(&f.lifecycle, "web.enable-lifecycle", false, "reload on POST /-/reload as on SIGHUP")
 	f.web.addFlags(cmd)
+	f.remote.addFlags(cmd, serveRemoteNames)
 	cmd.Flags().BoolVar(&f.noOwn, "web.disable-exporter-metrics", false, "leave out the metrics of promagg itself (promagg_*)")
 	cmd.Flags().Var(&f.level, "log.level", "least severe messages to log: debug, info, warn or error")
 	cmd.Flags().Var(&f.format, "log.format", "format of log messages: logfmt or json")
@@ -122,6 +124,9 @@ func (f *serveFlags) open(cmd *cobra.Command) (*opened, error) {
 	log := promslog.New(&promslog.Config{Level: f.level.Level, Format: f.format.Format, Writer: cmd.ErrOrStderr()})
 	warnUnknownEnv(cmd, log)
 	if err := f.openWeb(); err != nil {
+		return nil, err
+	}
+	if err := f.remote.open(cmd, log); err != nil {
 		return nil, err
 	}
 	l, err := f.listen.listen()
@@ -160,6 +165,9 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	log := options.Logger
 	dir := multiproc.Open(options)
 	defer dir.Close()
+	if err := f.remote.from(dir); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	connections := limit.NewListener(l, f.web.connections)
 	server := f.web.server(f.handler(dir, connections, log), connections)
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
@@ -167,6 +175,7 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	watching, stopWatching := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Go(func() { dir.Run(watching) })
+	background.Go(func() { f.remote.run(watching, log) })
 	defer background.Wait()
 	defer stopWatching()
 
@@ -199,7 +208,7 @@ func (f *serveFlags) handler(dir *multiproc.Dir, connections *limit.Listener, lo
 	seen := newWebMetrics(connections)
 	var own prometheus.Gatherer
 	if !f.noOwn {
-		own = newSelf(dir, seen)
+		own = f.remote.sendOwn(newSelf(dir, seen))
 	}
 	mux := http.NewServeMux()
 	mux.Handle(f.path, f.web.scrapes(dir, own, seen))

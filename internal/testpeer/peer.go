@@ -60,6 +60,12 @@ var (
 		candidates: []string{"prometheus"},
 		probe:      []string{"--version"},
 	}
+	// VictoriaMetrics is the server of that name.
+	VictoriaMetrics = &Peer{
+		name:       "victoria-metrics",
+		candidates: []string{"victoria-metrics"},
+		probe:      []string{"-version"},
+	}
 	// Promtool is the command that comes with the server.
 	Promtool = &Peer{
 		name:       "promtool",
