@@ -67,6 +67,7 @@ direction() {
     internal/exact | internal/mmapfile | internal/mmapfile/*) allowed='' ;;
     internal/merge | internal/merge/*) allowed='internal/exact internal/mmapfile' ;;
     internal/expose | internal/expose/*) allowed='internal/merge' ;;
+    internal/remotewrite | internal/remotewrite/*) allowed='internal/expose internal/merge' ;;
     internal/fold | internal/fold/*) allowed='internal/exact internal/mmapfile' ;;
     internal/multiproc | internal/multiproc/*) allowed='internal/fold internal/merge internal/mmapfile' ;;
     internal/limit | internal/limit/*) allowed='' ;;

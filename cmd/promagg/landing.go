@@ -33,6 +33,9 @@ a { color: #a33a1a }
 <li><a href="{{.Path}}">Metrics</a></li>
 <li><a href="/-/healthy">Health</a></li>
 <li><a href="/-/ready">Readiness</a></li>
+{{- if .Pprof}}
+<li><a href="/debug/pprof/">Profiles</a> of promagg itself</li>
+{{- end}}
 </ul>
 <table>
 <tr><th>Value files of living writers</th><td>{{.Stats.Alive}}</td></tr>
@@ -46,13 +49,14 @@ a { color: #a33a1a }
 `))
 
 // landingPage tells a person who found the port where everything is.
-func landingPage(metrics string, dir *multiproc.Dir) http.Handler {
+func landingPage(metrics string, pprof bool, dir *multiproc.Dir) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		var b bytes.Buffer
 		err := landing.Execute(&b, struct {
 			Path, Version string
+			Pprof         bool
 			Stats         multiproc.Stats
-		}{metrics, cmp.Or(version.Version, "dev"), dir.Stats()})
+		}{metrics, cmp.Or(version.Version, "dev"), pprof, dir.Stats()})
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return

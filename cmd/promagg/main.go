@@ -73,7 +73,11 @@ Start it beside the server, with the same PROMETHEUS_MULTIPROC_DIR:
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newServe(), newMerge(), newInspect(), newFold(), newClean(), newMarkDead(), newDemo(), newDemoWorker(), newVersion())
+	root.AddCommand(newServe(), newExport(), newMerge(), newInspect(), newFold(), newClean(), newMarkDead(), newDemo(), newDemoWorker(), newVersion())
+	for _, more := range moreCommands {
+		root.AddCommand(more())
+	}
+	addEnv(root)
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	for _, cmd := range root.Commands() {
@@ -92,6 +96,9 @@ Start it beside the server, with the same PROMETHEUS_MULTIPROC_DIR:
 	}
 	return root
 }
+
+// moreCommands are those of other builds.
+var moreCommands []func() *cobra.Command
 
 // noArgs refuses arguments, unknown commands among them.
 func noArgs(cmd *cobra.Command, args []string) error {

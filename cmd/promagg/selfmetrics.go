@@ -11,6 +11,7 @@ import (
 	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/internal/multiproc"
+	"github.com/promagg/promagg/internal/remotewrite"
 )
 
 // self gathers the metrics of promagg itself, which tell of a directory and of
@@ -19,15 +20,16 @@ import (
 // at each scrape takes as long as all else about a small directory. A test has them
 // checked instead.
 type self struct {
-	dir   *multiproc.Dir
-	web   *webMetrics
-	fixed []*dto.MetricFamily // that never change
+	dir    *multiproc.Dir
+	web    *webMetrics           // nil for who serves nothing
+	remote *remotewrite.Exporter // nil for who sends nothing
+	fixed  []*dto.MetricFamily   // that never change
 }
 
 func newSelf(dir *multiproc.Dir, web *webMetrics) *self {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(version.NewCollector("promagg"))
-	return &self{dir, web, registry.MustGather()} // which can't fail for a constant
+	return &self{dir: dir, web: web, fixed: registry.MustGather()} // which can't fail for a constant
 }
 
 // Gather implements [prometheus.Gatherer].
@@ -68,7 +70,12 @@ func (s *self) Gather() ([]*dto.MetricFamily, error) {
 	g.counter("directory_scans_total", "Times that the whole directory was listed.").add(float64(stats.Scans))
 	g.gauge("watching", "Whether the kernel tells of new files (1); otherwise rescans find them (0).").add(oneIf(stats.Watching))
 	g.fold(stats)
-	s.web.gather(&g)
+	if s.web != nil {
+		s.web.gather(&g)
+	}
+	if s.remote != nil {
+		g.remoteWrite(s.remote.Stats())
+	}
 
 	slices.SortFunc(g.families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
 	for _, f := range g.families {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,12 +29,18 @@ type serveFlags struct {
 	fold       foldFlags
 	start      startFlag
 	limits     multiproc.Limits
-	address    string
+	listen     listenFlags
 	path       string
+	config     string // file with TLS and users
+	secure     *webConfig
+	pprof      bool
+	lifecycle  bool
+	reloads    []reload
 	noOwn      bool
 	level      levelFlag
 	format     formatFlag
 	web        webLimits
+	remote     remoteFlags
 	shutdownIn time.Duration
 }
 
@@ -65,6 +72,7 @@ SIGINT let running scrapes finish.`,
 			if err != nil {
 				return err
 			}
+			defer f.onHangup(cmd.Context(), s.options.Logger)()
 			return f.serve(cmd.Context(), s.listener, s.options)
 		},
 	}
@@ -79,9 +87,13 @@ func (f *serveFlags) addFlags(cmd *cobra.Command) {
 	addLivenessFlag(cmd, &f.probe)
 	addFoldFlags(cmd, &f.fold)
 	addLimitFlags(cmd, &f.limits)
-	cmd.Flags().StringVar(&f.address, "web.listen-address", ":9917", "address to listen on")
+	f.listen.addFlags(cmd)
 	cmd.Flags().StringVar(&f.path, "web.telemetry-path", "/metrics", "path under which the merged metrics are served")
+	cmd.Flags().StringVar(&f.config, "web.config.file", "", "file with TLS certificates, users and headers, in the format of all exporters (docs/web.md)")
+	cmd.Flags().BoolVar(&f.pprof, "web.enable-pprof", false, "serve profiles of promagg itself under /debug/pprof/")
+	cmd.Flags().BoolVar(&f.lifecycle, "web.enable-lifecycle", false, "reload on POST /-/reload as on SIGHUP")
 	f.web.addFlags(cmd)
+	f.remote.addFlags(cmd, serveRemoteNames)
 	cmd.Flags().BoolVar(&f.noOwn, "web.disable-exporter-metrics", false, "leave out the metrics of promagg itself (promagg_*)")
 	cmd.Flags().Var(&f.level, "log.level", "least severe messages to log: debug, info, warn or error")
 	cmd.Flags().Var(&f.format, "log.format", "format of log messages: logfmt or json")
@@ -95,7 +107,7 @@ type opened struct {
 
 // open checks the flags, listens, and cleans the directory if it is to.
 func (f *serveFlags) open(cmd *cobra.Command) (*opened, error) {
-	if !telemetryPath.MatchString(f.path) || path.Clean(f.path) != f.path {
+	if !telemetryPath.MatchString(f.path) || path.Clean(f.path) != f.path || f.pprof && strings.HasPrefix(f.path+"/", pprofPath) {
 		return nil, usageError{fmt.Errorf("--web.telemetry-path: want a path such as /metrics, got %q", f.path)}
 	}
 	folding, err := f.fold.options()
@@ -110,9 +122,16 @@ func (f *serveFlags) open(cmd *cobra.Command) (*opened, error) {
 		return nil, err
 	}
 	log := promslog.New(&promslog.Config{Level: f.level.Level, Format: f.format.Format, Writer: cmd.ErrOrStderr()})
-	l, err := net.Listen("tcp", f.address)
+	warnUnknownEnv(cmd, log)
+	if err := f.openWeb(); err != nil {
+		return nil, err
+	}
+	if err := f.remote.open(cmd, log); err != nil {
+		return nil, err
+	}
+	l, err := f.listen.listen()
 	if err != nil {
-		return nil, fmt.Errorf("%w: choose another address with --web.listen-address", err)
+		return nil, err
 	}
 	if f.start == cleanUp {
 		if err := cleanAtStart(dir, log); err != nil {
@@ -146,19 +165,30 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	log := options.Logger
 	dir := multiproc.Open(options)
 	defer dir.Close()
+	if err := f.remote.from(dir); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	connections := limit.NewListener(l, f.web.connections)
-	server := f.web.server(f.handler(dir, connections), connections)
+	server := f.web.server(f.handler(dir, connections, log), connections)
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	// Background work ends before the directory is closed.
 	watching, stopWatching := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Go(func() { dir.Run(watching) })
+	background.Go(func() { f.remote.run(watching, log) })
 	defer background.Wait()
 	defer stopWatching()
 
-	log.Info("listening", "address", l.Addr().String(), "path", f.path, "dir", options.Path)
+	for _, address := range addresses(l) {
+		attrs := []any{"address", address, "path", f.path, "dir", options.Path}
+		if f.secure.encrypted() {
+			attrs = append(attrs, "tls", true)
+		}
+		log.Info("listening", attrs...)
+	}
+	defer f.secure.close()
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(connections) }()
+	go func() { served <- f.secure.serve(connections, server, log) }()
 	select {
 	case err := <-served:
 		return err
@@ -174,21 +204,15 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 }
 
 // handler routes requests.
-func (f *serveFlags) handler(dir *multiproc.Dir, connections *limit.Listener) http.Handler {
+func (f *serveFlags) handler(dir *multiproc.Dir, connections *limit.Listener, log *slog.Logger) http.Handler {
 	seen := newWebMetrics(connections)
 	var own prometheus.Gatherer
 	if !f.noOwn {
-		own = newSelf(dir, seen)
+		own = f.remote.sendOwn(newSelf(dir, seen))
 	}
 	mux := http.NewServeMux()
 	mux.Handle(f.path, f.web.scrapes(dir, own, seen))
-	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
-		if behind := dir.Behind(); behind > stuckAfter {
-			http.Error(w, fmt.Sprintf("the directory was last looked at %s ago", behind.Round(time.Second)), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "promagg is healthy.")
-	})
+	mux.Handle("GET /-/healthy", healthy(dir))
 	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
 		if !dir.Ready() {
 			http.Error(w, "the directory has not been looked at yet", http.StatusServiceUnavailable)
@@ -196,10 +220,10 @@ func (f *serveFlags) handler(dir *multiproc.Dir, connections *limit.Listener) ht
 		}
 		fmt.Fprintln(w, "promagg is ready.")
 	})
-	mux.Handle("GET /{$}", limit.AtOnce(maxLandings, landingPage(f.path, dir), "too many requests at once: try again later", seen.refused))
+	mux.Handle("/-/reload", f.reloadHandler(log))
+	if f.pprof {
+		handlePprof(mux, seen)
+	}
+	mux.Handle("GET /{$}", limit.AtOnce(maxLandings, landingPage(f.path, f.pprof, dir), "too many requests at once: try again later", seen.refused))
 	return limit.Small(mux, seen.refused)
 }
-
-// stuckAfter is how long the directory may go unseen before promagg counts as
-// unhealthy: several rescans.
-const stuckAfter = 30 * time.Second

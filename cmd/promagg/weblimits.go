@@ -48,6 +48,10 @@ const maxHeader = 16 << 10
 // the directory as scrapes do, and must not take all connections meanwhile.
 const maxLandings = 4
 
+// maxStreams is how many requests one connection of HTTP/2 may have at the same
+// time. Prometheus has one.
+const maxStreams = 16
+
 // server is a server that keeps the limits on time and size. Bodies have no time
 // of their own: there are none, see [limit.Small].
 func (l *webLimits) server(handler http.Handler, connections *limit.Listener) *http.Server {
@@ -59,6 +63,10 @@ func (l *webLimits) server(handler http.Handler, connections *limit.Listener) *h
 		IdleTimeout:       l.idle,
 		MaxHeaderBytes:    maxHeader - 4<<10,
 		ConnState:         connections.State,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams,
+			WriteByteTimeout:     l.stall,
+		},
 	}
 }
 

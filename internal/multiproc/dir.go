@@ -39,6 +39,7 @@ type Dir struct {
 	next   *flight
 
 	synced atomic.Pointer[time.Time] // end of the last sync
+	pulse  pulse
 
 	// mu protects all below. It is held during a snapshot or a sync, across the
 	// system calls that look at the directory.
@@ -152,6 +153,7 @@ func Open(opts Options) *Dir {
 	}
 	d.index.Limit(opts.Limits.Limits)
 	d.index.Rule(opts.Rules)
+	d.pulse.opened = opts.Now()
 	return d
 }
 
@@ -218,6 +220,8 @@ func (d *Dir) Select(ctx context.Context, choose merge.Choose) (*merge.Snapshot,
 
 // mergeLocked looks at the directory and merges it.
 func (d *Dir) mergeLocked(merged func() (*merge.Snapshot, []merge.Fault)) (s *merge.Snapshot, err error) {
+	d.pulse.merging.set(&d.pulse, d.opts.Now())
+	defer d.pulse.merging.clear()
 	d.starved = nil
 	d.syncLocked(false)
 	if d.failure != nil {

@@ -60,10 +60,22 @@ var (
 		candidates: []string{"prometheus"},
 		probe:      []string{"--version"},
 	}
+	// VictoriaMetrics is the server of that name.
+	VictoriaMetrics = &Peer{
+		name:       "victoria-metrics",
+		candidates: []string{"victoria-metrics"},
+		probe:      []string{"-version"},
+	}
 	// Promtool is the command that comes with the server.
 	Promtool = &Peer{
 		name:       "promtool",
 		candidates: []string{"promtool"},
+		probe:      []string{"--version"},
+	}
+	// Curl is curl(1), which knows unix sockets.
+	Curl = &Peer{
+		name:       "curl",
+		candidates: []string{"curl"},
 		probe:      []string{"--version"},
 	}
 	// Unshare is unshare(1), with the right to make PID namespaces.

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/promagg/promagg/internal/multiproc"
+)
+
+// stuckAfter is how long something may take that takes no time, or have no news
+// that comes every few seconds, before promagg counts as unhealthy.
+const stuckAfter = 30 * time.Second
+
+// stuckFirst is the same for the first look at the directory, at which all there is
+// must be read: who restarts what is unhealthy would begin it anew, and for ever.
+const stuckFirst = 10 * time.Minute
+
+// healthy answers whether promagg does its work. It waits for nothing.
+func healthy(dir *multiproc.Dir) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		limit := stuckAfter
+		if !dir.Ready() {
+			limit = stuckFirst
+		}
+		if err := dir.Stuck(limit); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "promagg is healthy.")
+	})
+}
