@@ -129,6 +129,8 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) (err error) {
 		log.Info("the directory is kept", "dir", f.dir)
 	}
 	switch {
+	case errors.Is(failed, fs.ErrNotExist): // it was there a moment ago
+		return exitStatus{127, fmt.Errorf("can't run %s: the interpreter or loader that it names does not exist", args[0])}
 	case failed != nil:
 		return cannotStart(args[0], failed)
 	case ended.Status != 0:
@@ -155,14 +157,14 @@ func (e exitStatus) Error() string {
 
 // cannotStart gives an error the status that a shell has for it.
 func cannotStart(name string, err error) error {
-	status, why := 126, err
+	status := 126
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 		status = 127
 	}
-	if e := new(exec.Error); errors.As(err, &e) {
-		why = e.Err // which does not say the name once more
+	for cause := err; cause != nil; cause = errors.Unwrap(cause) {
+		err = cause // the last one does not say the name once more
 	}
-	return exitStatus{status, fmt.Errorf("can't run %s: %w", name, why)}
+	return exitStatus{status, fmt.Errorf("can't run %s: %w", name, err)}
 }
 
 // place settles which directory it is, as an absolute path: the application may change
