@@ -89,22 +89,20 @@ type supervisor struct {
 // reap waits for all children that have ended, and reports whether that was all of
 // them.
 func (s *supervisor) reap() (over bool) {
-	for {
+	for pid := -1; pid != 0 && !over; {
 		var status unix.WaitStatus
-		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		var err error
+		pid, err = unix.Wait4(-1, &status, unix.WNOHANG, nil)
 		switch {
 		case errors.Is(err, unix.EINTR):
-			continue
 		case err != nil: // ECHILD: there are none
 			over = true
+		case pid == 0: // none of them has ended
 		case pid == s.app:
 			s.app, s.end.Status = 0, statusOf(status)
-			continue
-		case pid > 0:
+		default:
 			delete(s.asked, pid)
-			continue
 		}
-		break
 	}
 	if s.app != 0 {
 		return false
@@ -165,10 +163,11 @@ func (s *supervisor) suspend() {
 	_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
 }
 
-// sendGroup sends a signal to the application with its process group, if that is known.
+// sendGroup sends a signal to the application with its process group, if it is still
+// the one that was given a group of its own.
 func (s *supervisor) sendGroup(sig syscall.Signal) {
-	if s.app == s.first {
-		_ = unix.Kill(-s.app, sig) // an error: it has left its group
+	if s.app == s.first && unix.Kill(-s.app, sig) == nil {
+		return
 	}
 	_ = unix.Kill(s.app, sig)
 }

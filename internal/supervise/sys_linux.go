@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The signals that have no name. The C library keeps the first two for itself.
-const firstRealTime, lastRealTime = 34, 64
+// The signals that have no name and that Go leaves to programs: the C libraries keep the
+// first three for themselves.
+const firstRealTime, lastRealTime = 35, 64
 
 // reapOrphans makes this process the parent of descendants that lose theirs. PID 1 is
 // that anyway.
