@@ -26,10 +26,10 @@ import (
 	"github.com/promagg/promagg/internal/mmapfile"
 )
 
-// TestMain makes the test binary the program, and the process that holds a
-// value file.
+// TestMain makes the test binary the program, the process that holds a value file,
+// and the application of promagg run.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"promagg": main, "hold": hold})
+	testscript.Main(m, map[string]func(){"promagg": main, "hold": hold, "application": application})
 }
 
 var update = flag.Bool("update", false, "write the output that the scripts compare with anew")

@@ -57,6 +57,7 @@ func newServeFlags() serveFlags {
 
 func newServe() *cobra.Command {
 	f := newServeFlags()
+	stop := stopFlag(keep)
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Watch a directory and serve its merged metrics",
@@ -73,11 +74,12 @@ SIGINT let running scrapes finish.`,
 				return err
 			}
 			defer f.onHangup(cmd.Context(), s.options.Logger)()
-			return f.serve(cmd.Context(), s.listener, s.options)
+			return errors.Join(f.serve(cmd.Context(), s.listener, s.options), stop.do(s.options))
 		},
 	}
 	f.addFlags(cmd)
 	cmd.Flags().Var(&f.start, "on-start", "what to do with value files that are there: adopt them, or clean the directory as promagg clean does")
+	addStopFlag(cmd, &stop)
 	return cmd
 }
 

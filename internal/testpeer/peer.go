@@ -54,6 +54,12 @@ var (
 		candidates: []string{"/usr/bin/ruby", "ruby"},
 		probe:      []string{"-e", "require 'prometheus/client'; require 'fast_mmaped_file'"},
 	}
+	// Puma is the Ruby server.
+	Puma = &Peer{
+		name:       "puma",
+		candidates: []string{"/usr/bin/puma", "puma"},
+		probe:      []string{"--version"},
+	}
 	// Prometheus is the server.
 	Prometheus = &Peer{
 		name:       "prometheus",
