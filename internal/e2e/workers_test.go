@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -29,14 +30,15 @@ func (p *promagg) own(t testing.TB) map[string]float64 {
 	return e.samples
 }
 
-// resident is what /proc/PID/statm has in bytes.
+// resident is what /proc/PID/stat has, in bytes; it is what process_resident_memory_bytes
+// is in all clients. The kernel counts more exactly for others, such as statm.
 func resident(pid string) float64 {
-	b, err := os.ReadFile(filepath.Join("/proc", pid, "statm"))
+	b, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
 	if err != nil {
 		return 0
 	}
-	fields := strings.Fields(string(b))
-	pages, err := strconv.Atoi(fields[1])
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // from the third on
+	pages, err := strconv.Atoi(fields[24-3])
 	if err != nil {
 		return 0
 	}
