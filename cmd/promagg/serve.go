@@ -153,6 +153,8 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	watching, stopWatching := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Go(func() { dir.Run(watching) })
+	manager := systemd{log}
+	background.Go(func() { manager.attend(watching, dir.Ready, stuckDir(dir)) })
 	defer background.Wait()
 	defer stopWatching()
 
@@ -165,6 +167,7 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	case <-ctx.Done():
 	}
 	log.Info("stopping")
+	manager.stopping()
 	finish, cancel := context.WithTimeout(context.Background(), f.shutdownIn)
 	defer cancel()
 	if err := server.Shutdown(finish); err != nil {
