@@ -75,7 +75,9 @@ func TestServeTellsSystemd(t *testing.T) {
 	f.path = "/metrics"
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- f.serve(ctx, l, multiproc.Options{Path: t.TempDir(), Logger: promslog.NewNopLogger()}) }()
+	go func() {
+		ended <- f.serve(ctx, l, multiproc.Options{Path: t.TempDir(), Logger: promslog.NewNopLogger()})
+	}()
 	next(t, told, "READY=1")
 	next(t, told, "WATCHDOG=1")
 	next(t, told, "WATCHDOG=1")

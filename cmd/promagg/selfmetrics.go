@@ -68,6 +68,7 @@ func (s *self) Gather() ([]*dto.MetricFamily, error) {
 	g.counter("directory_scans_total", "Times that the whole directory was listed.").add(float64(stats.Scans))
 	g.gauge("watching", "Whether the kernel tells of new files (1); otherwise rescans find them (0).").add(oneIf(stats.Watching))
 	g.fold(stats)
+	g.space(s.dir.Path())
 	s.web.gather(&g)
 
 	slices.SortFunc(g.families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })

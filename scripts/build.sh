@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Builds a static promagg, the same bytes wherever it is built.
+#
+#   scripts/build.sh OS ARCH OUT
+set -euo pipefail
+
+out=$(realpath -m "${3:?usage: scripts/build.sh OS ARCH OUT}")
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/version.sh
+
+CGO_ENABLED=0 GOOS=$1 GOARCH=$2 GOAMD64=v1 GOARM64=v8.0 GOFLAGS=-mod=readonly GOEXPERIMENT='' \
+  go build -trimpath -buildvcs=false -ldflags "$ldflags" -o "$out" ./cmd/promagg
