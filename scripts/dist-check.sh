@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the release and the packages twice, in folders of different names and the second
-# time with nothing compiled before, and compares them byte for byte.
+# time with nothing of the program compiled before, and compares them byte for byte.
 #
 #   scripts/dist-check.sh [OS/ARCH]...
 set -euo pipefail
@@ -21,7 +21,7 @@ echo 'dist-check: second build, from nothing' >&2
 (
   # Others' settings, too.
   umask 077
-  export GOCACHE=$work/cache TZ=Asia/Kathmandu TMPDIR=$work
+  export BUILD_CACHE=$work/cache TZ=Asia/Kathmandu TMPDIR=$work
   "$work/second one/deeper/scripts/dist.sh" "$work/b" "$@"
   "$work/second one/deeper/scripts/deb.sh" "$work/b" amd64
 )
