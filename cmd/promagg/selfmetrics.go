@@ -94,6 +94,7 @@ func (s *self) Gather() ([]*dto.MetricFamily, error) {
 		g.remoteWrite(s.remote.Stats())
 	}
 	s.procs.gather(&g)
+	g.space(s.dir.Path())
 
 	slices.SortFunc(g.families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
 	for _, f := range g.families {

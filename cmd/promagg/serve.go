@@ -184,6 +184,8 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	if !f.noOwn {
 		background.Go(func() { f.procs.run(watching) })
 	}
+	manager := systemd{log}
+	background.Go(func() { manager.attend(watching, dir.Ready, func() error { return stuck(dir) }) })
 	defer background.Wait()
 	defer stopWatching()
 
@@ -203,6 +205,7 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	case <-ctx.Done():
 	}
 	log.Info("stopping")
+	manager.stopping()
 	finish, cancel := context.WithTimeout(context.Background(), f.shutdownIn)
 	defer cancel()
 	if err := server.Shutdown(finish); err != nil {

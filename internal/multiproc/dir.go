@@ -284,6 +284,9 @@ func (d *Dir) Sync(full bool) {
 	d.syncLocked(full)
 }
 
+// Path returns the directory's path.
+func (d *Dir) Path() string { return d.opts.Path }
+
 // Ready reports whether the directory has been looked at for the first time.
 func (d *Dir) Ready() bool { return d.synced.Load() != nil }
 
