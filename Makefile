@@ -23,7 +23,7 @@ ldflags = -X $(version_pkg).Version=$(VERSION) \
           -X $(version_pkg).BuildDate=$(BUILD_DATE)
 
 .DEFAULT_GOAL := help
-.PHONY: help build docs man demo demo-gunicorn test lint fuzz chaos soak bench bench-quick clean
+.PHONY: help build docs docs-metrics man demo demo-gunicorn test lint fuzz chaos soak bench bench-quick deb dist dist-check clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,9 @@ demo-gunicorn: ## The same with a Flask application under gunicorn
 	@scripts/setup.sh demo
 	@$(MAKE) --no-print-directory build
 	@exec examples/gunicorn/demo.sh
+
+docs-metrics: ## Write the table in docs/metrics.md anew
+	go test ./cmd/promagg -run '^TestMetricsDoc$$' -update
 
 test: ## Install what the tests need, run them all with the race detector, fuzz each target for 10 s
 	@scripts/setup.sh test
@@ -97,6 +100,15 @@ bench: ## Run the benchmark
 
 bench-quick: ## Run a short form of the benchmark
 	go run ./bench -quick $(BENCHARGS)
+
+deb: man ## Make Debian packages in dist
+	scripts/deb.sh dist
+
+dist: man ## Make release archives, bills of materials and checksums in dist
+	scripts/dist.sh dist
+
+dist-check: ## Make all of that twice, and compare
+	scripts/dist-check.sh
 
 clean: ## Remove what was built
 	rm -rf bin dist

@@ -34,9 +34,19 @@ add_demo() {
 add_test() {
   add_demo
   # gcc and libc6-dev: the race detector needs cgo. util-linux: unshare. mount and
-  # those behind it: disks that fail.
-  packages+=(curl prometheus victoria-metrics ruby ruby-prometheus-client-mmap puma gcc libc6-dev util-linux mount e2fsprogs btrfs-progs)
-  programs+=(curl prometheus victoria-metrics ruby 'prometheus-client-mmap (Ruby gem)' puma gcc unshare mount mkfs.ext4 mkfs.btrfs)
+  # those behind it: disks that fail. systemd: what reads our units.
+  packages+=(
+    curl prometheus victoria-metrics systemd
+    ruby ruby-prometheus-client-mmap puma
+    gcc libc6-dev
+    util-linux mount e2fsprogs btrfs-progs
+  )
+  programs+=(
+    curl prometheus victoria-metrics systemd-analyze
+    ruby 'prometheus-client-mmap (Ruby gem)' puma
+    gcc
+    unshare mount mkfs.ext4 mkfs.btrfs
+  )
 }
 
 check_go() {

@@ -102,7 +102,7 @@ func (f *exportFlags) run(cmd *cobra.Command) error {
 // export sends what is in the directory until ctx ends.
 func (f *exportFlags) export(ctx context.Context, dir *multiproc.Dir) error {
 	if !f.noOwn {
-		f.remote.sendOwn(newSelf(dir, nil))
+		f.remote.sendOwn(newSelf(dir, nil, nil))
 	}
 	// Folding ends before the directory is closed.
 	watching, stop := context.WithCancel(ctx)

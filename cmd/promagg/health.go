@@ -16,14 +16,19 @@ const stuckAfter = 30 * time.Second
 // must be read: who restarts what is unhealthy would begin it anew, and for ever.
 const stuckFirst = 10 * time.Minute
 
+// stuck returns what a directory is stuck at, if it is.
+func stuck(dir *multiproc.Dir) error {
+	limit := stuckAfter
+	if !dir.Ready() {
+		limit = stuckFirst
+	}
+	return dir.Stuck(limit)
+}
+
 // healthy answers whether promagg does its work. It waits for nothing.
 func healthy(dir *multiproc.Dir) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		limit := stuckAfter
-		if !dir.Ready() {
-			limit = stuckFirst
-		}
-		if err := dir.Stuck(limit); err != nil {
+		if err := stuck(dir); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}

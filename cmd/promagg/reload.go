@@ -70,7 +70,7 @@ func (f *serveFlags) onHangup(ctx context.Context, log *slog.Logger) (stop func(
 		for {
 			select {
 			case <-hangup:
-				_ = f.reload(log) // which it has logged
+				systemd{log}.reloading(func() { _ = f.reload(log) }) // which it has logged
 			case <-ctx.Done():
 				return
 			}

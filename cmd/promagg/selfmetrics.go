@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/promagg/promagg/internal/duration"
 	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/internal/multiproc"
@@ -23,23 +24,30 @@ type self struct {
 	dir    *multiproc.Dir
 	web    *webMetrics           // nil for who serves nothing
 	remote *remotewrite.Exporter // nil for who sends nothing
+	procs  *procMetrics          // nil for who looks at no processes
 	fixed  []*dto.MetricFamily   // that never change
 }
 
-func newSelf(dir *multiproc.Dir, web *webMetrics) *self {
+func newSelf(dir *multiproc.Dir, web *webMetrics, procs *procMetrics) *self {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(version.NewCollector("promagg"))
-	return &self{dir: dir, web: web, fixed: registry.MustGather()} // which can't fail for a constant
+	return &self{dir: dir, web: web, procs: procs, fixed: registry.MustGather()} // which can't fail for a constant
 }
 
 // Gather implements [prometheus.Gatherer].
 func (s *self) Gather() ([]*dto.MetricFamily, error) {
 	stats := s.dir.Stats()
-	g := gathered{families: slices.Grow(slices.Clone(s.fixed), 32)}
+	g := gathered{families: slices.Grow(slices.Clone(s.fixed), 80)}
 
-	files := g.gauge("files", "Value files in the directory, by state of their writer.")
-	files.add(float64(stats.Alive), "state", "alive")
-	files.add(float64(stats.Dead), "state", "dead")
+	files := g.gauge("files", "Value files in the directory, by type and by state of their writer; one that is not known to be dead counts as alive.")
+	bytes := g.gauge("file_bytes", "Size of the value files in the directory, by type and by state of their writer.")
+	for i, of := range stats.ByType {
+		typ := mmapfile.Type(i).String()
+		files.add(float64(of.Alive.Files), "state", "alive", "type", typ)
+		files.add(float64(of.Dead.Files), "state", "dead", "type", typ)
+		bytes.add(float64(of.Alive.Bytes), "state", "alive", "type", typ)
+		bytes.add(float64(of.Dead.Bytes), "state", "dead", "type", typ)
+	}
 	probed := g.gauge("probed_files", "Value files by what is known of their writer, and by which probe it is.")
 	for _, p := range mmapfile.Probes() {
 		for _, state := range mmapfile.States() {
@@ -69,6 +77,15 @@ func (s *self) Gather() ([]*dto.MetricFamily, error) {
 	g.counter("damages_total", "Times that a value file was found damaged.").add(float64(stats.Damages))
 	g.counter("directory_scans_total", "Times that the whole directory was listed.").add(float64(stats.Scans))
 	g.gauge("watching", "Whether the kernel tells of new files (1); otherwise rescans find them (0).").add(oneIf(stats.Watching))
+	g.counter("watch_restarts_total", "Times that the kernel was asked anew to tell of new files.").add(float64(max(1, stats.Watches) - 1))
+	g.counter("watch_overflows_total", "Times that the kernel had more new files to tell of than it could keep, so that the directory was listed.").add(float64(stats.Overflows))
+	workers := g.gauge("workers", "Processes that have value files in the directory, by state.")
+	for _, state := range mmapfile.States() {
+		workers.add(float64(stats.Writers[state]), "state", state.String())
+	}
+	g.counter("worker_starts_total", "Workers that have come since promagg was started.").add(float64(stats.Started))
+	g.counter("worker_deaths_total", "Workers that have ended since promagg was started.").add(float64(stats.Ended))
+	g.durations("merge_duration_seconds", "How long it took to look at the directory and to merge its files, once for all scrapes that share the result.", stats.Merges)
 	g.fold(stats)
 	if s.web != nil {
 		s.web.gather(&g)
@@ -76,6 +93,8 @@ func (s *self) Gather() ([]*dto.MetricFamily, error) {
 	if s.remote != nil {
 		g.remoteWrite(s.remote.Stats())
 	}
+	s.procs.gather(&g)
+	g.space(s.dir.Path())
 
 	slices.SortFunc(g.families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
 	for _, f := range g.families {
@@ -127,19 +146,66 @@ func (g *gathered) family(name, help string, typ dto.MetricType) samples {
 	return samples{f}
 }
 
+// durations adds a histogram.
+func (g *gathered) durations(name, help string, of duration.Histogram) {
+	bounds := duration.Bounds()
+	buckets, counts := make([]dto.Bucket, len(bounds)), make([]uint64, len(of.Counts))
+	h := &dto.Histogram{Bucket: make([]*dto.Bucket, len(bounds))}
+	total := uint64(0)
+	for i, n := range of.Counts {
+		total += n
+		counts[i] = total
+		if i < len(bounds) {
+			bound := bounds[i].Seconds()
+			buckets[i].UpperBound, buckets[i].CumulativeCount = &bound, &counts[i]
+			h.Bucket[i] = &buckets[i]
+		}
+	}
+	sum := of.Sum.Seconds()
+	h.SampleCount, h.SampleSum = &total, &sum
+	s := g.family(name, help, dto.MetricType_HISTOGRAM)
+	s.of.Metric = []*dto.Metric{{Histogram: h}}
+}
+
 // samples are those of a family.
 type samples struct{ of *dto.MetricFamily }
 
-// add adds a sample with labels: names and values in turn.
+// sample has all parts of a metric, and labelled those of one with a label or two: in
+// one piece, for to make each part by itself is a good part of a small scrape.
+type sample struct {
+	metric  dto.Metric
+	counter dto.Counter
+	gauge   dto.Gauge
+	value   float64
+}
+
+type labelled struct {
+	sample
+	labels [2]dto.LabelPair
+	list   [2]*dto.LabelPair
+}
+
+// add adds a sample with labels, two at most: names and values in turn.
 func (s samples) add(v float64, labels ...string) {
-	m := &dto.Metric{}
-	for i := 0; i < len(labels); i += 2 {
-		m.Label = append(m.Label, &dto.LabelPair{Name: &labels[i], Value: &labels[i+1]})
-	}
-	if *s.of.Type == dto.MetricType_COUNTER {
-		m.Counter = &dto.Counter{Value: &v}
+	var m *sample
+	if len(labels) == 0 {
+		m = new(sample)
 	} else {
-		m.Gauge = &dto.Gauge{Value: &v}
+		l := new(labelled)
+		for i := range len(labels) / 2 {
+			l.labels[i].Name, l.labels[i].Value = &labels[2*i], &labels[2*i+1]
+			l.list[i] = &l.labels[i]
+		}
+		m = &l.sample
+		m.metric.Label = l.list[:len(labels)/2]
 	}
-	s.of.Metric = append(s.of.Metric, m)
+	m.value = v
+	if *s.of.Type == dto.MetricType_COUNTER {
+		m.counter.Value = &m.value
+		m.metric.Counter = &m.counter
+	} else {
+		m.gauge.Value = &m.value
+		m.metric.Gauge = &m.gauge
+	}
+	s.of.Metric = append(s.of.Metric, &m.metric)
 }

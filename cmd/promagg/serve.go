@@ -41,13 +41,14 @@ type serveFlags struct {
 	format     formatFlag
 	web        webLimits
 	remote     remoteFlags
+	procs      *procMetrics
 	shutdownIn time.Duration
 }
 
 // newServeFlags returns the settings that have no flag, and the defaults of those
 // that are not set where flags are added.
 func newServeFlags() serveFlags {
-	f := serveFlags{web: newWebLimits(), shutdownIn: 30 * time.Second, start: adopt}
+	f := serveFlags{web: newWebLimits(), procs: &procMetrics{mode: workersSummed}, shutdownIn: 30 * time.Second, start: adopt}
 	f.level.Level, f.format.Format = promslog.NewLevel(), promslog.NewFormat()
 	if err := f.format.Set("logfmt"); err != nil {
 		panic(err) // it is one of the two that there are
@@ -96,6 +97,7 @@ func (f *serveFlags) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.lifecycle, "web.enable-lifecycle", false, "reload on POST /-/reload as on SIGHUP")
 	f.web.addFlags(cmd)
 	f.remote.addFlags(cmd, serveRemoteNames)
+	f.procs.addFlags(cmd)
 	cmd.Flags().BoolVar(&f.noOwn, "web.disable-exporter-metrics", false, "leave out the metrics of promagg itself (promagg_*)")
 	cmd.Flags().Var(&f.level, "log.level", "least severe messages to log: debug, info, warn or error")
 	cmd.Flags().Var(&f.format, "log.format", "format of log messages: logfmt or json")
@@ -170,6 +172,7 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	if err := f.remote.from(dir); err != nil {
 		return errors.Join(err, l.Close())
 	}
+	f.procs.watch(dir)
 	connections := limit.NewListener(l, f.web.connections)
 	server := f.web.server(f.handler(dir, connections, log), connections)
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
@@ -178,6 +181,11 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	var background sync.WaitGroup
 	background.Go(func() { dir.Run(watching) })
 	background.Go(func() { f.remote.run(watching, log) })
+	if !f.noOwn {
+		background.Go(func() { f.procs.run(watching) })
+	}
+	manager := systemd{log}
+	background.Go(func() { manager.attend(watching, dir.Ready, func() error { return stuck(dir) }) })
 	defer background.Wait()
 	defer stopWatching()
 
@@ -197,6 +205,7 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	case <-ctx.Done():
 	}
 	log.Info("stopping")
+	manager.stopping()
 	finish, cancel := context.WithTimeout(context.Background(), f.shutdownIn)
 	defer cancel()
 	if err := server.Shutdown(finish); err != nil {
@@ -210,7 +219,7 @@ func (f *serveFlags) handler(dir *multiproc.Dir, connections *limit.Listener, lo
 	seen := newWebMetrics(connections)
 	var own prometheus.Gatherer
 	if !f.noOwn {
-		own = f.remote.sendOwn(newSelf(dir, seen))
+		own = f.remote.sendOwn(newSelf(dir, seen, f.procs))
 	}
 	mux := http.NewServeMux()
 	mux.Handle(f.path, f.web.scrapes(dir, own, seen))

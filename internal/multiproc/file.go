@@ -31,11 +31,17 @@ type file struct {
 	// idleBy is the probe by which idle is counted.
 	idleBy mmapfile.Probe
 	died   time.Time // when its writer was found dead
+	blank  bool      // nothing was written then
 	// archive says that it is no writer's but holds what dead ones have left, and
 	// included which files' values are among it.
 	archive  bool
 	included []string
-	size     int64 // of an archive, in bytes
+	// Its entry in the roll of writers, what that was last told of it, and whether
+	// there is more to tell.
+	writer      *writer
+	state       mmapfile.State
+	noted, left bool
+	size        int64 // of an archive, in bytes
 	// Not before readmit it is tried again to take in all of it, see there.
 	readmit  time.Time
 	patience time.Duration
@@ -163,9 +169,10 @@ func (d *Dir) probeLocked(f *file) {
 		return
 	}
 	if f.verdict.State == mmapfile.Dead && was.State != mmapfile.Dead {
-		f.died = d.opts.Now()
+		f.died, f.blank = d.opts.Now(), f.f.Used() == 0 // which is not known of one that rests
 	}
 	if f.verdict.State != was.State || f.verdict.By != was.By {
+		d.noteLocked(f)
 		d.log.Debug("writer", "file", f.base, "state", f.verdict.State.String(), "by", f.verdict.By.String())
 	}
 	if f.verdict.Err != nil {

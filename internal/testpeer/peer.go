@@ -84,6 +84,18 @@ var (
 		candidates: []string{"curl"},
 		probe:      []string{"--version"},
 	}
+	// SystemdAnalyze is the command that reads unit files.
+	SystemdAnalyze = &Peer{
+		name:       "systemd-analyze",
+		candidates: []string{"systemd-analyze"},
+		probe:      []string{"--version"},
+	}
+	// Dpkg is dpkg, on a system that it rules.
+	Dpkg = &Peer{
+		name:       "dpkg with a database",
+		candidates: []string{"dpkg"},
+		probe:      []string{"--status", "dpkg"},
+	}
 	// Unshare is unshare(1), with the right to make PID namespaces.
 	Unshare = &Peer{
 		name:       "unshare with the right to make a PID namespace",
