@@ -51,7 +51,7 @@ directory; nothing is left when it ends.`,
 				Serve: func(ctx context.Context, l net.Listener, dir string) error {
 					// Often enough for somebody who looks on.
 					folding := multiproc.Folding{Interval: 5 * time.Second, Settle: time.Second, Retention: multiproc.Forever}
-					return f.serve(ctx, l, multiproc.Options{Path: dir, Logger: log, Fold: folding})
+					return f.serve(ctx, l, []multiproc.Options{{Path: dir, Logger: log, Fold: folding}})
 				},
 				For: duration,
 				Out: cmd.OutOrStdout(),

@@ -64,8 +64,14 @@ func (f *dirsFlag) directories() ([]namedDir, error) {
 	if err := merge.CheckLabel(f.label); err != nil {
 		return nil, usageError{fmt.Errorf("--dir.label: %w", err)}
 	}
+	if slices.Contains(ownLabels, f.label) {
+		return nil, usageError{fmt.Errorf("--dir.label: promagg's own metrics have a label %s: choose another one", f.label)}
+	}
 	return dirs, nil
 }
+
+// ownLabels are those of promagg's own metrics of a directory.
+var ownLabels = []string{"kind", "limit", "probe", "reason", "state", "type", "worker"}
 
 // rules returns the rules for one directory: those for all, and its label.
 func (f *dirsFlag) rules(d namedDir, all merge.Rules) (merge.Rules, error) {
@@ -94,11 +100,27 @@ func (f *dirsFlag) options(rules *ruleFlags, common multiproc.Options) (all []mu
 	}
 	for _, d := range dirs {
 		o := common
-		o.Path = d.path
+		o.Path, o.Name = d.path, d.name
 		if o.Rules, err = f.rules(d, shared); err != nil {
 			return nil, err
 		}
 		all = append(all, o)
 	}
 	return all, nil
+}
+
+// openAll opens directories.
+func openAll(all []multiproc.Options) *multiproc.Group {
+	var dirs []*multiproc.Dir
+	for _, o := range all {
+		dirs = append(dirs, multiproc.Open(o))
+	}
+	return multiproc.NewGroup(dirs...)
+}
+
+func paths(all []multiproc.Options) (list []string) {
+	for _, o := range all {
+		list = append(list, o.Path)
+	}
+	return list
 }

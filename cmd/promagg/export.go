@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/prometheus/common/promslog"
@@ -15,7 +16,8 @@ import (
 
 // exportFlags are the settings of export.
 type exportFlags struct {
-	dir    string
+	dirs   dirsFlag
+	rules  ruleFlags
 	probe  probeFlag
 	fold   foldFlags
 	limits multiproc.Limits
@@ -49,10 +51,11 @@ metrics of promagg itself.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
-	addDirFlag(cmd, &f.dir)
+	f.dirs.addFlags(cmd)
 	addLivenessFlag(cmd, &f.probe)
 	addFoldFlags(cmd, &f.fold)
 	addLimitFlags(cmd, &f.limits)
+	f.rules.addFlags(cmd)
 	f.remote.addFlags(cmd, exportRemoteNames)
 	cmd.Flags().BoolVar(&f.once, "once", false, "send the metrics once and exit")
 	cmd.Flags().BoolVar(&f.noOwn, "disable-exporter-metrics", false, "leave out the metrics of promagg itself (promagg_*)")
@@ -73,41 +76,43 @@ func (f *exportFlags) run(cmd *cobra.Command) error {
 	if err := f.remote.open(cmd, log); err != nil {
 		return err
 	}
-	find := directory
-	if f.once {
-		find = existingDirectory // nothing will come into being
-	}
-	path, err := find(f.dir)
-	if err == nil {
-		err = checkDirectory(path)
-	}
+	all, err := f.dirs.options(&f.rules, multiproc.Options{Liveness: f.probe.Probe, Limits: &f.limits, Logger: log, Fold: folding})
 	if err != nil {
 		return err
 	}
-	dir := multiproc.Open(multiproc.Options{Path: path, Liveness: f.probe.Probe, Limits: &f.limits, Logger: log, Fold: folding})
-	defer dir.Close()
-	if err := f.remote.from(dir); err != nil {
+	for _, o := range all {
+		err := checkDirectory(o.Path)
+		if f.once && err == nil {
+			_, err = existingDirectory(o.Path) // nothing will come into being
+		}
+		if err != nil {
+			return err
+		}
+	}
+	group := openAll(all)
+	defer group.Close()
+	if err := f.remote.from(group); err != nil {
 		return err
 	}
 	if f.once {
 		err := f.remote.exporter.Once(cmd.Context())
 		if errors.Is(err, remotewrite.ErrNothing) {
-			err = fmt.Errorf("%w in %s: give with --dir the directory that the workers use", err, path)
+			err = fmt.Errorf("%w in %s: give with --dir the directory that the workers use", err, strings.Join(paths(all), ", "))
 		}
 		return err
 	}
-	return f.export(cmd.Context(), dir)
+	return f.export(cmd.Context(), group)
 }
 
-// export sends what is in the directory until ctx ends.
-func (f *exportFlags) export(ctx context.Context, dir *multiproc.Dir) error {
+// export sends what is in the directories until ctx ends.
+func (f *exportFlags) export(ctx context.Context, dirs *multiproc.Group) error {
 	if !f.noOwn {
-		f.remote.sendOwn(newSelf(dir, nil, nil))
+		f.remote.sendOwn(newSelf(dirs, f.dirs.label, nil, nil))
 	}
 	// Folding ends before the directory is closed.
 	watching, stop := context.WithCancel(ctx)
 	var background sync.WaitGroup
-	background.Go(func() { dir.Run(watching) })
+	background.Go(func() { dirs.Run(watching) })
 	defer background.Wait()
 	defer stop()
 	if err := f.remote.exporter.Run(ctx); err != nil {

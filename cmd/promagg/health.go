@@ -16,19 +16,24 @@ const stuckAfter = 30 * time.Second
 // must be read: who restarts what is unhealthy would begin it anew, and for ever.
 const stuckFirst = 10 * time.Minute
 
-// stuck returns what a directory is stuck at, if it is.
-func stuck(dir *multiproc.Dir) error {
-	limit := stuckAfter
-	if !dir.Ready() {
-		limit = stuckFirst
+// stuck returns what a directory is stuck at, if one is.
+func stuck(dirs *multiproc.Group) error {
+	for _, dir := range dirs.Dirs() {
+		limit := stuckAfter
+		if !dir.Ready() {
+			limit = stuckFirst
+		}
+		if err := dir.Stuck(limit); err != nil {
+			return err
+		}
 	}
-	return dir.Stuck(limit)
+	return nil
 }
 
 // healthy answers whether promagg does its work. It waits for nothing.
-func healthy(dir *multiproc.Dir) http.Handler {
+func healthy(dirs *multiproc.Group) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if err := stuck(dir); err != nil {
+		if err := stuck(dirs); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}

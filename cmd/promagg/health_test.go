@@ -25,7 +25,7 @@ func TestHealthOfStuckMerge(t *testing.T) {
 	ask := func(what string, status int, body string) {
 		t.Helper()
 		w := httptest.NewRecorder()
-		healthy(dir).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/-/healthy", nil))
+		healthy(multiproc.NewGroup(dir)).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/-/healthy", nil))
 		if w.Code != status || !strings.HasPrefix(w.Body.String(), body) {
 			t.Errorf("%s: status %d: %q, want %d: %q", what, w.Code, w.Body, status, body)
 		}

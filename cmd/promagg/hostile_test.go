@@ -125,7 +125,7 @@ func serveSecure(t *testing.T, dir string, secure *tls.Config, set func(*serveFl
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- f.serve(ctx, l, multiproc.Options{Path: dir, Logger: promslog.NewNopLogger()}) }()
+	go func() { ended <- f.serve(ctx, l, []multiproc.Options{{Path: dir, Logger: promslog.NewNopLogger()}}) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {

@@ -42,14 +42,12 @@ else is left out is counted there.`,
 			if err != nil {
 				return err
 			}
-			var opened []*multiproc.Dir
 			for _, o := range all {
-				if o.Path, err = existingDirectory(o.Path); err != nil {
+				if _, err := existingDirectory(o.Path); err != nil {
 					return err
 				}
-				opened = append(opened, multiproc.Open(o))
 			}
-			group := multiproc.NewGroup(opened...)
+			group := openAll(all)
 			defer group.Close()
 			snapshot, err := group.Snapshot(cmd.Context())
 			if err != nil {

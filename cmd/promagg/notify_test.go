@@ -76,7 +76,7 @@ func TestServeTellsSystemd(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- f.serve(ctx, l, multiproc.Options{Path: t.TempDir(), Logger: promslog.NewNopLogger()})
+		ended <- f.serve(ctx, l, []multiproc.Options{{Path: t.TempDir(), Logger: promslog.NewNopLogger()}})
 	}()
 	next(t, told, "READY=1")
 	next(t, told, "WATCHDOG=1")

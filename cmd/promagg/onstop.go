@@ -31,12 +31,20 @@ func (s *stopFlag) Set(v string) error {
 
 func (s *stopFlag) Type() string { return "what" }
 
-// do cleans the directory if it is to be cleaned. Nobody may be serving it any more in
-// this process. That somebody writes it still is no fault of the stop, and is logged.
-func (s *stopFlag) do(o multiproc.Options) error {
+// do cleans the directories if they are to be cleaned. Nobody may be serving them any
+// more in this process. That somebody writes one still is no fault of the stop, and is
+// logged.
+func (s *stopFlag) do(all []multiproc.Options) (err error) {
 	if *s != cleanUp {
 		return nil
 	}
+	for _, o := range all {
+		err = errors.Join(err, cleanAtStop(o))
+	}
+	return err
+}
+
+func cleanAtStop(o multiproc.Options) error {
 	removed, err := multiproc.Clean(o.Path, false, false)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/common/version"
 	"github.com/spf13/cobra"
 
-	"github.com/promagg/promagg/internal/multiproc"
 	"github.com/promagg/promagg/internal/remotewrite"
 )
 
@@ -139,9 +138,9 @@ func (f *remoteFlags) client() (*http.Client, error) {
 }
 
 // from makes the exporter, if there is to be one, of what dir has.
-func (f *remoteFlags) from(dir *multiproc.Dir) (err error) {
+func (f *remoteFlags) from(source remotewrite.Source) (err error) {
 	if f.options.URL != "" {
-		f.exporter, err = remotewrite.New(dir, f.options)
+		f.exporter, err = remotewrite.New(source, f.options)
 	}
 	return err
 }

@@ -49,7 +49,7 @@ func TestRemoteWriteDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSelf(d, nil, nil)
+	s := newSelf(multiproc.NewGroup(d), "app", nil, nil)
 	s.remote = e
 	got := lawful(t, s)
 	metrics := 0

@@ -16,6 +16,7 @@ import (
 
 	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/mmapfile"
+	"github.com/promagg/promagg/internal/multiproc"
 )
 
 // ruleFlags say how families are served otherwise than their writers have it.
@@ -191,4 +192,63 @@ func (b *ruleBuilder) rules() merge.Rules {
 	}
 	slices.SortFunc(r.Labels, func(x, y mmapfile.Label) int { return cmp.Compare(x.Name, y.Name) })
 	return r
+}
+
+// reloadRules lets the rules of a file be read again.
+func (f *serveFlags) reloadRules(dirs *multiproc.Group, options []multiproc.Options) {
+	if f.rules.file == "" {
+		return
+	}
+	now := options[0].Rules // the labels of a directory's name do not change
+	f.reloads = append(f.reloads, reload{"rules", func() ([]string, error) {
+		all, err := f.dirs.options(&f.rules, multiproc.Options{})
+		if err != nil {
+			return nil, err
+		}
+		changes := changedRules(now, all[0].Rules)
+		if len(changes) == 0 {
+			return nil, nil
+		}
+		for i, d := range dirs.Dirs() {
+			d.Rule(all[i].Rules)
+		}
+		now = all[0].Rules
+		return changes, nil
+	}})
+}
+
+// changedRules tells which rules have come and gone.
+func changedRules(was, now merge.Rules) (changes []string) {
+	old, fresh := rulesText(was), rulesText(now)
+	for _, s := range fresh {
+		if !slices.Contains(old, s) {
+			changes = append(changes, "+ "+s)
+		}
+	}
+	for _, s := range old {
+		if !slices.Contains(fresh, s) {
+			changes = append(changes, "- "+s)
+		}
+	}
+	if len(changes) == 0 && !slices.Equal(old, fresh) {
+		changes = append(changes, "their order")
+	}
+	return changes
+}
+
+// rulesText returns the rules as flags would have them.
+func rulesText(r merge.Rules) (list []string) {
+	for _, m := range r.Modes {
+		list = append(list, fmt.Sprintf("--gauge.mode %s=%s", merge.Pattern(m.Family), m.Mode))
+	}
+	for _, e := range r.Drop {
+		list = append(list, "--drop "+merge.Pattern(e))
+	}
+	for _, l := range r.DropLabels {
+		list = append(list, fmt.Sprintf("--drop-label %s=%s", merge.Pattern(l.Family), l.Label))
+	}
+	for _, l := range r.Labels {
+		list = append(list, fmt.Sprintf("--label %s=%s", l.Name, l.Value))
+	}
+	return list
 }

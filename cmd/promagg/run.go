@@ -72,7 +72,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) (err error) {
 	if err != nil {
 		return cannotStart(args[0], err)
 	}
-	fresh, err := f.place()
+	dir, fresh, err := f.place()
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) (err error) {
 	if fresh {
 		defer func() {
 			if !keepFresh {
-				err = errors.Join(err, os.RemoveAll(f.dir))
+				err = errors.Join(err, os.RemoveAll(dir))
 			}
 		}()
 	}
@@ -88,7 +88,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(f.dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return errors.Join(err, s.listener.Close())
 	}
 	if cmd.Context().Err() != nil && !signals.Waiting() {
@@ -96,7 +96,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) (err error) {
 		return errors.Join(errors.New("asked to stop before the application was started"), s.listener.Close())
 	}
 
-	log := s.options.Logger
+	log := s.log
 	serving, stopServing := context.WithCancel(context.WithoutCancel(cmd.Context()))
 	defer stopServing()
 	served := make(chan struct{})
@@ -107,7 +107,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) (err error) {
 			log.Error("serving has ended", "err", err)
 		}
 	}()
-	ended, failed := signals.Run(supervise.Program{Path: program, Argv: args, Env: environ(f.dir), Grace: leftoverGrace, Log: log})
+	ended, failed := signals.Run(supervise.Program{Path: program, Argv: args, Env: environ(dir), Grace: leftoverGrace, Log: log})
 	if failed == nil {
 		log.Info("application ended", "status", ended.Status)
 		if f.linger > 0 && !ended.Asked {
@@ -126,7 +126,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) (err error) {
 		}
 	case f.stop == keep && failed == nil:
 		keepFresh = true
-		log.Info("the directory is kept", "dir", f.dir)
+		log.Info("the directory is kept", "dir", dir)
 	}
 	switch {
 	case errors.Is(failed, fs.ErrNotExist): // it was there a moment ago
@@ -169,14 +169,25 @@ func cannotStart(name string, err error) error {
 
 // place settles which directory it is, as an absolute path: the application may change
 // its own. fresh tells of one that was made for this run alone.
-func (f *runFlags) place() (fresh bool, err error) {
-	dir, err := directory(f.dir)
-	if err != nil {
-		f.dir, err = freshDirectory()
-		return true, err
+func (f *runFlags) place() (dir string, fresh bool, err error) {
+	if len(f.dirs.given) > 1 {
+		return "", false, usageError{errors.New("--dir: an application has one directory: give one, and serve others with promagg serve")}
 	}
-	f.dir, err = filepath.Abs(dir)
-	return false, err
+	all, err := f.dirs.directories()
+	switch {
+	case err != nil && len(f.dirs.given) > 0:
+		return "", false, err
+	case err != nil:
+		dir, err = freshDirectory()
+		fresh = true
+	default:
+		dir, err = filepath.Abs(all[0].path)
+	}
+	f.dirs.given = []string{dir}
+	if len(all) > 0 && all[0].name != "" {
+		f.dirs.given[0] = all[0].name + "=" + dir
+	}
+	return dir, fresh, err
 }
 
 // freshDirectory makes a directory, in memory if there is a place for that.

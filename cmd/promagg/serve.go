@@ -24,7 +24,8 @@ import (
 
 // serveFlags are the settings of serve.
 type serveFlags struct {
-	dir        string
+	dirs       dirsFlag
+	rules      ruleFlags
 	probe      probeFlag
 	fold       foldFlags
 	start      startFlag
@@ -74,7 +75,7 @@ SIGINT let running scrapes finish.`,
 			if err != nil {
 				return err
 			}
-			defer f.onHangup(cmd.Context(), s.options.Logger)()
+			defer f.onHangup(cmd.Context(), s.log)()
 			return errors.Join(f.serve(cmd.Context(), s.listener, s.options), stop.do(s.options))
 		},
 	}
@@ -86,10 +87,11 @@ SIGINT let running scrapes finish.`,
 
 // addFlags adds the flags of whatever serves a directory.
 func (f *serveFlags) addFlags(cmd *cobra.Command) {
-	addDirFlag(cmd, &f.dir)
+	f.dirs.addFlags(cmd)
 	addLivenessFlag(cmd, &f.probe)
 	addFoldFlags(cmd, &f.fold)
 	addLimitFlags(cmd, &f.limits)
+	f.rules.addFlags(cmd)
 	f.listen.addFlags(cmd)
 	cmd.Flags().StringVar(&f.path, "web.telemetry-path", "/metrics", "path under which the merged metrics are served")
 	cmd.Flags().StringVar(&f.config, "web.config.file", "", "file with TLS certificates, users and headers, in the format of all exporters (docs/web.md)")
@@ -105,11 +107,12 @@ func (f *serveFlags) addFlags(cmd *cobra.Command) {
 
 // opened is what can fail before anything is served, done.
 type opened struct {
+	log      *slog.Logger
 	listener net.Listener
-	options  multiproc.Options
+	options  []multiproc.Options // of each directory
 }
 
-// open checks the flags, listens, and cleans the directory if it is to.
+// open checks the flags, listens, and cleans the directories if it is to.
 func (f *serveFlags) open(cmd *cobra.Command) (*opened, error) {
 	if !telemetryPath.MatchString(f.path) || path.Clean(f.path) != f.path || f.pprof && strings.HasPrefix(f.path+"/", pprofPath) {
 		return nil, usageError{fmt.Errorf("--web.telemetry-path: want a path such as /metrics, got %q", f.path)}
@@ -118,15 +121,17 @@ func (f *serveFlags) open(cmd *cobra.Command) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := directory(f.dir)
-	if err == nil {
-		err = checkDirectory(dir)
-	}
+	log := promslog.New(&promslog.Config{Level: f.level.Level, Format: f.format.Format, Writer: cmd.ErrOrStderr()})
+	warnUnknownEnv(cmd, log)
+	all, err := f.dirs.options(&f.rules, multiproc.Options{Liveness: f.probe.Probe, Limits: &f.limits, Logger: log, Fold: folding})
 	if err != nil {
 		return nil, err
 	}
-	log := promslog.New(&promslog.Config{Level: f.level.Level, Format: f.format.Format, Writer: cmd.ErrOrStderr()})
-	warnUnknownEnv(cmd, log)
+	for _, o := range all {
+		if err := checkDirectory(o.Path); err != nil {
+			return nil, err
+		}
+	}
 	if err := f.openWeb(); err != nil {
 		return nil, err
 	}
@@ -138,11 +143,13 @@ func (f *serveFlags) open(cmd *cobra.Command) (*opened, error) {
 		return nil, err
 	}
 	if f.start == cleanUp {
-		if err := cleanAtStart(dir, log); err != nil {
-			return nil, errors.Join(err, l.Close())
+		for _, o := range all {
+			if err := cleanAtStart(o.Path, log); err != nil {
+				return nil, errors.Join(err, l.Close())
+			}
 		}
 	}
-	return &opened{l, multiproc.Options{Path: dir, Liveness: f.probe.Probe, Limits: &f.limits, Logger: log, Fold: folding}}, nil
+	return &opened{log, l, all}, nil
 }
 
 // telemetryPath is what may be a path for metrics: nothing that a URL would need
@@ -164,33 +171,38 @@ func cleanAtStart(dir string, log *slog.Logger) error {
 	return nil
 }
 
-// serve looks at the directory and serves on l, which it closes, until ctx ends.
-func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multiproc.Options) error {
-	log := options.Logger
-	dir := multiproc.Open(options)
-	defer dir.Close()
-	if err := f.remote.from(dir); err != nil {
+// serve looks at the directories and serves on l, which it closes, until ctx ends.
+// They have a logger in common.
+func (f *serveFlags) serve(ctx context.Context, l net.Listener, options []multiproc.Options) error {
+	log := options[0].Logger
+	group := openAll(options)
+	defer group.Close()
+	f.reloadRules(group, options)
+	if err := f.remote.from(group); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	f.procs.watch(dir)
+	f.procs.watch(group)
 	connections := limit.NewListener(l, f.web.connections)
-	server := f.web.server(f.handler(dir, connections, log), connections)
+	server := f.web.server(f.handler(group, connections, log), connections)
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	// Background work ends before the directory is closed.
 	watching, stopWatching := context.WithCancel(ctx)
 	var background sync.WaitGroup
-	background.Go(func() { dir.Run(watching) })
+	background.Go(func() { group.Run(watching) })
 	background.Go(func() { f.remote.run(watching, log) })
 	if !f.noOwn {
 		background.Go(func() { f.procs.run(watching) })
 	}
 	manager := systemd{log}
-	background.Go(func() { manager.attend(watching, dir.Ready, func() error { return stuck(dir) }) })
+	background.Go(func() { manager.attend(watching, group.Ready, func() error { return stuck(group) }) })
 	defer background.Wait()
 	defer stopWatching()
 
 	for _, address := range addresses(l) {
-		attrs := []any{"address", address, "path", f.path, "dir", options.Path}
+		attrs := []any{"address", address, "path", f.path}
+		for _, o := range options {
+			attrs = append(attrs, "dir", o.Path)
+		}
 		if f.secure.encrypted() {
 			attrs = append(attrs, "tls", true)
 		}
@@ -215,17 +227,17 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 }
 
 // handler routes requests.
-func (f *serveFlags) handler(dir *multiproc.Dir, connections *limit.Listener, log *slog.Logger) http.Handler {
+func (f *serveFlags) handler(dirs *multiproc.Group, connections *limit.Listener, log *slog.Logger) http.Handler {
 	seen := newWebMetrics(connections)
 	var own prometheus.Gatherer
 	if !f.noOwn {
-		own = f.remote.sendOwn(newSelf(dir, seen, f.procs))
+		own = f.remote.sendOwn(newSelf(dirs, f.dirs.label, seen, f.procs))
 	}
 	mux := http.NewServeMux()
-	mux.Handle(f.path, f.web.scrapes(dir, own, seen))
-	mux.Handle("GET /-/healthy", healthy(dir))
+	mux.Handle(f.path, f.web.scrapes(dirs, own, seen))
+	mux.Handle("GET /-/healthy", healthy(dirs))
 	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
-		if !dir.Ready() {
+		if !dirs.Ready() {
 			http.Error(w, "the directory has not been looked at yet", http.StatusServiceUnavailable)
 			return
 		}
@@ -235,6 +247,6 @@ func (f *serveFlags) handler(dir *multiproc.Dir, connections *limit.Listener, lo
 	if f.pprof {
 		handlePprof(mux, seen)
 	}
-	mux.Handle("GET /{$}", limit.AtOnce(maxLandings, landingPage(f.path, f.pprof, dir), "too many requests at once: try again later", seen.refused))
+	mux.Handle("GET /{$}", limit.AtOnce(maxLandings, landingPage(f.path, f.pprof, dirs), "too many requests at once: try again later", seen.refused))
 	return limit.Small(mux, seen.refused)
 }

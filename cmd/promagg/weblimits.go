@@ -71,8 +71,8 @@ func (l *webLimits) server(handler http.Handler, connections *limit.Listener) *h
 }
 
 // scrapes is the handler of /metrics with all of its limits.
-func (l *webLimits) scrapes(dir *multiproc.Dir, own prometheus.Gatherer, seen *webMetrics) http.Handler {
-	h := expose.NewLimitedHandler(dir, own, expose.Limits{
+func (l *webLimits) scrapes(dirs *multiproc.Group, own prometheus.Gatherer, seen *webMetrics) http.Handler {
+	h := expose.NewLimitedHandler(dirs, own, expose.Limits{
 		Stall:   l.stall,
 		Whole:   l.whole,
 		Refused: func(why expose.Refusal) { seen.refused(string(why)) },

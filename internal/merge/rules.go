@@ -42,6 +42,11 @@ type LabelRule struct {
 // Expression compiles a regular expression that is to match a whole name.
 func Expression(s string) (*regexp.Regexp, error) { return regexp.Compile("^(?:" + s + ")$") }
 
+// Pattern returns what an Expression was compiled from.
+func Pattern(e *regexp.Regexp) string {
+	return strings.TrimSuffix(strings.TrimPrefix(e.String(), "^(?:"), ")$")
+}
+
 // CheckLabel returns an error for a label name that no rule may be about.
 func CheckLabel(name string) error {
 	switch {

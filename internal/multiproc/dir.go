@@ -19,6 +19,7 @@ import (
 // Options are the settings of a directory. All but Path may be zero.
 type Options struct {
 	Path     string           // the directory; need not exist yet
+	Name     string           // what its owner calls it, if anything
 	Liveness mmapfile.Probe   // how to tell whether a writer is alive
 	Logger   *slog.Logger     // default: none
 	Rescan   time.Duration    // how often to look without being told; default 5 s
@@ -298,6 +299,8 @@ func (d *Dir) Rule(r merge.Rules) {
 
 // Path returns the directory's path.
 func (d *Dir) Path() string { return d.opts.Path }
+// Name returns what the directory's owner calls it, if anything.
+func (d *Dir) Name() string { return d.opts.Name }
 
 // Ready reports whether the directory has been looked at for the first time.
 func (d *Dir) Ready() bool { return d.synced.Load() != nil }

@@ -89,3 +89,13 @@ func (g *Group) Close() {
 		d.Close()
 	}
 }
+
+// Ready reports whether all directories have been looked at for the first time.
+func (g *Group) Ready() bool {
+	for _, d := range g.dirs {
+		if !d.Ready() {
+			return false
+		}
+	}
+	return true
+}
