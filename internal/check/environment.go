@@ -44,7 +44,7 @@ func environment(d directory, p processes, files []file) (found []Finding) {
 		found = append(found, finding("PA203", old, "%s only %s set", counted(len(old), "process has", "processes have"), variables[1]))
 	}
 	if unseen := unheld(p, files); p.hidden > 0 && unseen > 0 {
-		blind = append(blind, fmt.Sprintf("%s of others can't be looked at, and who writes %s was not found", counted(p.hidden, "process", "processes"), plural(unseen, "file")))
+		blind = append(blind, fmt.Sprintf("can't see the files of %s of other users, and who writes %s was not found: run as root", counted(p.hidden, "process", "processes"), plural(unseen, "file")))
 	}
 	if p.err != nil {
 		blind = append(blind, fmt.Sprintf("no process was looked at: %v", p.err))
@@ -62,7 +62,7 @@ func environment(d directory, p processes, files []file) (found []Finding) {
 	return found
 }
 
-// unheld counts the files that have a living writer which is none of the processes.
+// unheld counts the files that may have a living writer which is none of the processes.
 func unheld(p processes, files []file) (n int) {
 	held := make(map[string]bool)
 	for i := range p.app {
@@ -71,7 +71,7 @@ func unheld(p processes, files []file) (n int) {
 		}
 	}
 	for i := range files {
-		if f := &files[i]; f.state() == mmapfile.Alive && !held[f.base] {
+		if f := &files[i]; f.state() != mmapfile.Dead && !f.archive && !held[f.base] {
 			n++
 		}
 	}

@@ -103,25 +103,25 @@ func dropped(m merged) []Finding {
 	return []Finding{finding("PA507", reasons, "%s can't be served", counted(int64(n), "entry", "entries"))}
 }
 
-// nearly all of a limit is so many of its percent.
-const nearlyAll = 80
+// nearlyAll is how much of a limit is nearly all of it.
+const nearlyAll = 0.8
 
 // limits tells of limits that are reached, or nearly.
 func limits(files []file, m merged, l multiproc.Limits) (found []Finding) {
-	left := func(flag string, n uint64, what string) {
+	left := func(flag string, n int, one, many string) {
 		if n > 0 {
-			found = append(found, finding("PA410", nil, "--%s is reached: %d %s", flag, n, what))
+			found = append(found, finding("PA410", nil, "--%s is reached: %s", flag, counted(n, one, many)))
 		}
 	}
-	left("limit.files", uint64(m.stats.LeftOut), "files are left out")
-	left("limit.file-size", uint64(m.stats.CutOff), "files are not read to their end")
+	left("limit.files", m.stats.LeftOut, "file is left out", "files are left out")
+	left("limit.file-size", m.stats.CutOff, "file is not read to its end", "files are not read to their end")
 	for _, r := range merge.Reasons() {
 		if r.Limit() {
-			left(r.String(), m.stats.Dropped[r], "entries are left out")
+			left(r.String(), int(m.stats.Dropped[r]), "entry is left out", "entries are left out")
 		}
 	}
 	near := func(flag string, used, limit int64, text func(int64) string) {
-		if limit > 0 && used > 0 && used >= limit/100*nearlyAll+limit%100*nearlyAll/100 && !slices.ContainsFunc(found, func(f Finding) bool {
+		if limit > 0 && float64(used) >= nearlyAll*float64(limit) && !slices.ContainsFunc(found, func(f Finding) bool {
 			return strings.Contains(f.What, "--"+flag+" ")
 		}) {
 			found = append(found, finding("PA411", nil, "--%s is nearly reached: %s of %s", flag, text(used), text(limit)))
