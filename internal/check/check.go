@@ -101,7 +101,7 @@ func findings(o Options, w *world) []Finding {
 		environment(w.dir, w.procs, w.files), writable(w.dir, w.procs), namespaces(w.dir, w.procs), deletedFiles(w.procs),
 		probes(w.live, w.files, o.Liveness),
 		damage(w.files), archives(w.files), names(w.others), layouts(w.files), clocks(w.files, o.Now()),
-		dead(w.files, w.folder, o.Now()), promaggs(w.procs),
+		dead(w.files, w.folder, w.procs), promaggs(w.procs),
 		limits(w.files, w.merged, o.Limits), dropped(w.merged),
 		conflicts(w.merged, w.files), cardinality(w.merged), invalid(w.merged),
 		lint(w.merged),

@@ -43,8 +43,10 @@ func environment(d directory, p processes, files []file) (found []Finding) {
 	if len(old) > 0 {
 		found = append(found, finding("PA203", old, "%s only %s set", counted(len(old), "process has", "processes have"), variables[1]))
 	}
+	seeing := len(blind) == 0
 	if unseen := unheld(p, files); p.hidden > 0 && unseen > 0 {
 		blind = append(blind, fmt.Sprintf("can't see the files of %s of other users, and who writes %s was not found: run as root", counted(p.hidden, "process", "processes"), plural(unseen, "file")))
+		seeing = false
 	}
 	if p.err != nil {
 		blind = append(blind, fmt.Sprintf("no process was looked at: %v", p.err))
@@ -52,10 +54,10 @@ func environment(d directory, p processes, files []file) (found []Finding) {
 	if len(blind) > 0 {
 		found = append(found, finding("PA204", blind, "not all processes could be looked at"))
 	}
-	if holding == 0 && p.err == nil {
-		what := "no process that can be seen from here has value files of the directory open"
+	if holding == 0 && p.err == nil && seeing {
+		what := "no process that can be seen from here has value files of the directory mapped"
 		if n := len(p.app); n > 0 {
-			what = fmt.Sprintf("%s of the application, but none has value files of the directory open", counted(n, "process", "processes"))
+			what = fmt.Sprintf("%s of the application, but none has value files of the directory mapped", counted(n, "process", "processes"))
 		}
 		found = append(found, finding("PA211", nil, "%s", what))
 	}

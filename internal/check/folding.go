@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -70,7 +71,7 @@ func lockedBy(locks string, inode uint64) (pid int, ok bool) {
 
 // dead tells of what the dead have left: files that nobody folds, and a directory that
 // nobody uses any more.
-func dead(files []file, by folder, now time.Time) (found []Finding) {
+func dead(files []file, by folder, p processes) (found []Finding) {
 	var left []string
 	var bytes int64
 	writers, alive := make(map[string]bool), 0
@@ -97,7 +98,9 @@ func dead(files []file, by folder, now time.Time) (found []Finding) {
 		found = append(found, finding("PA404", left, "%s of dead writers, %s, the oldest %s old, and no promagg that folds them",
 			plural(len(left), "file"), bytesText(bytes), ageText(oldest)))
 	}
-	if len(writers) > 0 && alive == 0 {
+	// Workers that have just been replaced have not counted anything yet.
+	running := slices.ContainsFunc(p.app, func(q process) bool { return q.sameDir })
+	if len(writers) > 0 && alive == 0 && !running {
 		found = append(found, finding("PA405", nil, "%s dead; the last one's files are of %s ago",
 			counted(len(writers), "writer has left files, and is", "writers have left files, and all are"), ageText(youngest)))
 	}

@@ -58,7 +58,7 @@ type look struct {
 }
 
 // lookAtProcesses finds the application's processes: those that have value files of the
-// directory open or mapped for writing, those whose variable names it, those that were
+// directory mapped for writing, those whose variable names it, those that were
 // named, and the parents, children and siblings of all these that run the same program.
 func lookAtProcesses(ctx context.Context, dir directory, files []file, named []int) (found processes) {
 	procs, err := procfs.AllProcs()
