@@ -30,7 +30,7 @@ var catalogue = map[string]kind{
 		"it fills the container's writable layer, and leases tell there of open descriptors only, not of mappings",
 		"mount a tmpfs or an in-memory emptyDir at that path"},
 	"PA105": {Error, "free space is low",
-		"a worker that can't get a page for its values is killed by SIGBUS, in the middle of a request",
+		"a Python or Ruby worker that can't get a page for its values is killed by SIGBUS, in the middle of a request; promagg's Go client goes on in its own memory",
 		"make the filesystem larger (mount -o remount,size=...), keep other things out of it, and have promagg fold what the dead have left"},
 	"PA106": {Error, "free inodes are low",
 		"a worker that can't create its files fails when it sets its first value, often while it is starting",
@@ -87,7 +87,7 @@ var catalogue = map[string]kind{
 		"put the directory on tmpfs, ext4 or xfs; else set --liveness=flock or pid, whichever fits the clients"},
 	"PA302": {Warning, "leases of the writers' files are not allowed to this user",
 		"live gauges of dead workers are served on, and their files are not folded",
-		"run promagg as the owner of the files, or give it CAP_LEASE (AmbientCapabilities=CAP_LEASE in the unit)"},
+		"run promagg as the owner of the files, or give it CAP_LEASE (AmbientCapabilities=CAP_LEASE in the unit); if it runs as another user than this check, check as that one"},
 	"PA303": {Warning, "it can't be told whether some writers are alive",
 		"they count as alive: their live gauges are served on, and their files are not folded",
 		"see the reasons; promagg inspect shows it for each file"},
@@ -153,7 +153,7 @@ var catalogue = map[string]kind{
 
 	"PA601": {Hint, "names are not what Prometheus' users expect",
 		"these are the findings of promlint, which promtool check metrics reports too",
-		"rename them when you can: a new name is a new series, and queries and alerts have to follow"},
+		"give help texts, and rename when you can: a new name is a new series, and queries and alerts have to follow"},
 }
 
 // IDs returns all ids, in order.

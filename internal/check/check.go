@@ -97,7 +97,7 @@ func findings(o Options, w *world) []Finding {
 		return missing(w.dir)
 	}
 	return slices.Concat(
-		place(w.dir), access(w.dir, o.ReadOnly), space(w.dir.filesystem, w.need()),
+		place(w.dir), access(w.dir, w.folder), space(w.dir.filesystem, w.need()),
 		environment(w.dir, w.procs, w.files), writable(w.dir, w.procs), namespaces(w.dir, w.procs), deletedFiles(w.procs),
 		probes(w.live, w.files, o.Liveness),
 		damage(w.files), archives(w.files), names(w.others), layouts(w.files), clocks(w.files, o.Now()),

@@ -18,6 +18,7 @@ type directory struct {
 	mode       fs.FileMode
 	uid, gid   int
 	filesystem mmapfile.Filesystem
+	closed     bool // others than owner and group can't get there
 	// denied is why this user could not make a file there; nil if that was not tried.
 	denied error
 }
@@ -48,7 +49,29 @@ func lookAtDirectory(path string) directory {
 	d.uid, _ = mmapfile.Owner(info)
 	d.gid, _ = mmapfile.Group(info)
 	d.denied = mmapfile.MayWrite(path)
+	d.closed = closed(d.path)
 	return d
+}
+
+// closed reports whether a directory above keeps others out.
+func closed(path string) bool {
+	for {
+		above := filepath.Dir(path)
+		if above == path {
+			return false
+		}
+		path = above
+		const search = 0o001
+		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&search == 0 {
+			return true
+		}
+	}
+}
+
+// has reports whether a device, as /proc has it, is the directory's. Inode numbers
+// alone say little: each tmpfs begins with the same ones.
+func (d directory) has(dev uint64) bool {
+	return d.filesystem.Name == "overlay" || d.filesystem.Name == "btrfs" || d.id.HasDevice(dev)
 }
 
 // missing tells that there is no directory.
@@ -78,15 +101,15 @@ func place(d directory) []Finding {
 }
 
 // access tells who may write, but for the application's own processes.
-func access(d directory, readOnly bool) (found []Finding) {
+func access(d directory, by folder) (found []Finding) {
 	if d.filesystem.ReadOnly {
 		return []Finding{finding("PA109", nil, "the filesystem is mounted read-only here")}
 	}
-	if d.denied != nil {
+	if d.denied != nil && !by.held { // who folds may be another user
 		found = append(found, finding("PA107", nil, "user %d can't write the directory: it belongs to user %d, group %d, mode %v",
 			os.Geteuid(), d.uid, d.gid, d.mode))
 	}
-	if d.mode.Perm()&0o002 != 0 && d.mode&fs.ModeSticky == 0 {
+	if d.mode.Perm()&0o002 != 0 && d.mode&fs.ModeSticky == 0 && !d.closed {
 		found = append(found, finding("PA108", nil, "mode %v: anybody may delete or replace files in the directory", d.mode))
 	}
 	return found

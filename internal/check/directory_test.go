@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -51,6 +52,13 @@ func TestModes(t *testing.T) {
 		}
 		tells(t, lookAt(t, dir), want...)
 	}
+
+	// What nobody gets at nobody can replace.
+	inner := filepath.Join(dir, "inner")
+	if err := errors.Join(os.Mkdir(inner, 0o755), os.Chmod(inner, 0o777), os.Chmod(dir, 0o750)); err != nil {
+		t.Fatal(err)
+	}
+	tells(t, lookAt(t, inner))
 }
 
 // mount mounts something until the test ends.

@@ -35,10 +35,10 @@ func environment(d directory, p processes, files []file) (found []Finding) {
 		}
 	}
 	if len(unset) > 0 {
-		found = append(found, finding("PA201", unset, "%s not set in %s of the application", variables[0]+" is", counted(len(unset), "process", "processes")))
+		found = append(found, finding("PA201", unset, "%s is not set in %s of the application", variables[0], counted(len(unset), "process", "processes")))
 	}
 	if len(other) > 0 {
-		found = append(found, finding("PA202", other, "%s has %s not %s", counted(len(other), "process", "processes"), variables[0]+" set, and", d.path))
+		found = append(found, finding("PA202", other, "%s %s set to another directory than %s", counted(len(other), "process of the application has", "processes of the application have"), variables[0], d.path))
 	}
 	if len(old) > 0 {
 		found = append(found, finding("PA203", old, "%s only %s set", counted(len(old), "process has", "processes have"), variables[1]))

@@ -94,24 +94,27 @@ func (f *file) look(o Options, s *suspected) error {
 	}
 	stamps := f.name.Mode.Base() == mmapfile.MostRecent
 	var values []uint32
-	f.damage = opened.Walk(func(e mmapfile.Entry) error {
-		if f.entries++; stamps {
-			values = append(values, e.Value)
-		}
-		if f.entries > 1 && len(s.names) == 0 {
-			return nil // all that is left to see is whether the entries are whole
-		}
+	entry := func(e mmapfile.Entry) error {
 		k, err := mmapfile.ParseKey(e.Key)
 		if err != nil {
 			return err
 		}
-		if f.entries == 1 {
+		if stamps {
+			values = append(values, e.Value)
+		}
+		if f.entries++; f.entries == 1 {
 			f.ruby, f.old = k.Ruby, k.Items == 3
 			f.writer = f.name.Writer(k.Ruby)
 		}
 		f.claims = s.note(f.claims, f.name, &k)
 		return nil
-	})
+	}
+	// A writer may be caught half way, but not time and again.
+	for range 3 {
+		if f.damage = opened.Walk(entry); f.damage == nil {
+			break
+		}
+	}
 	f.layout = opened.Layout()
 	if stamps && f.layout == mmapfile.ValueTimestamp {
 		fault := mmapfile.Guard(func() {

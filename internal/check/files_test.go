@@ -136,6 +136,52 @@ func TestDead(t *testing.T) {
 	tells(t, lookAt(t, dir, func(o *Options) { o.Liveness = mmapfile.ProbeOff }))
 }
 
+// TestFolderOfAnother: a lock on another filesystem that has the same inode number is
+// no lock here.
+func TestFolderOfAnother(t *testing.T) {
+	if !testpeer.IsAgain() {
+		testpeer.WithMounts(t)
+		return
+	}
+	a, b := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
+	inodes := make(map[uint64]int)
+	var locks []*mmapfile.FoldLock
+	for _, dir := range []string{a, b} {
+		mount(t, dir, "-t", "tmpfs", "-o", "mode=0755", "tmpfs")
+		d, err := mmapfile.OpenDirectory(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { d.Close() })
+		lock, err := d.LockFold()
+		if err != nil {
+			t.Fatal(err)
+		}
+		locks = append(locks, lock)
+		t.Cleanup(func() { lock.Close() })
+		info, err := os.Stat(filepath.Join(dir, mmapfile.LockName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		inodes[mmapfile.ID(info).Inode()]++
+		left(t, dir, "counter_1.db", jobs)
+	}
+	if len(inodes) != 1 {
+		t.Fatalf("the two locks have different inode numbers: %v", inodes)
+	}
+	if err := locks[1].Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := lookAt(t, a); r.Facts.Folder != os.Getpid() {
+		t.Errorf("%s is folded by %d", a, r.Facts.Folder)
+	}
+	r := lookAt(t, b)
+	tells(t, r, "PA404 warning", "PA405 warning")
+	if r.Facts.Folder != 0 {
+		t.Errorf("%s is folded by %d", b, r.Facts.Folder)
+	}
+}
+
 func TestLimits(t *testing.T) {
 	dir := testpeer.Shm(t)
 	held(t, dir, "counter_1.db", jobs, entry{key: `["other", "other_total", {"a": "1", "b": "x=\"", "c": "3", "d": "4"}, "Other."]`})

@@ -27,13 +27,13 @@ func (f folder) folding() bool { return f.held || f.unknown }
 
 // lookAtFolder asks who holds the lock. /proc/locks tells without touching it, of
 // processes that can be seen from here.
-func lookAtFolder(dir string) folder {
-	path := filepath.Join(dir, mmapfile.LockName)
+func lookAtFolder(d directory) folder {
+	path := filepath.Join(d.path, mmapfile.LockName)
 	info, err := os.Lstat(path)
 	if err != nil {
 		return folder{unknown: !errors.Is(err, fs.ErrNotExist)}
 	}
-	if pid, ok := lockedBy("/proc/locks", mmapfile.ID(info).Inode()); ok {
+	if pid, ok := d.lockedBy("/proc/locks", mmapfile.ID(info).Inode()); ok {
 		return folder{held: true, pid: pid}
 	}
 	f, err := mmapfile.OpenFile(path)
@@ -45,8 +45,9 @@ func lookAtFolder(dir string) folder {
 	return folder{held: v.State == mmapfile.Alive, unknown: v.State == mmapfile.Unknown}
 }
 
-// lockedBy looks for the process that has an exclusive flock on an inode.
-func lockedBy(locks string, inode uint64) (pid int, ok bool) {
+// lockedBy looks for the process that has an exclusive flock on an inode of the
+// directory's filesystem.
+func (d directory) lockedBy(locks string, inode uint64) (pid int, ok bool) {
 	f, err := os.Open(locks)
 	if err != nil {
 		return 0, false
@@ -58,8 +59,9 @@ func lockedBy(locks string, inode uint64) (pid int, ok bool) {
 		if len(fields) < 6 || fields[1] != "FLOCK" || fields[3] != "WRITE" {
 			continue
 		}
-		place := strings.Split(fields[5], ":")
-		if n, err := strconv.ParseUint(place[len(place)-1], 10, 64); err != nil || n != inode {
+		var major, minor uint32
+		var n uint64
+		if _, err := fmt.Sscanf(fields[5], "%x:%x:%d", &major, &minor, &n); err != nil || n != inode || !d.has(mmapfile.Device(major, minor)) {
 			continue
 		}
 		if pid, err = strconv.Atoi(fields[4]); err == nil && pid > 0 {

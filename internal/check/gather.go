@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"time"
 
 	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/multiproc"
@@ -33,9 +34,10 @@ type Facts struct {
 	FreeInodes int64  `json:"filesystem_free_inodes"` // for who is not root
 	Files      int    `json:"files"`                  // value files, archives not among them
 	Archives   int    `json:"archives"`
-	FileBytes  int64  `json:"file_bytes"` // that all of these take up
-	Writers    int    `json:"writers"`    // that are alive, or not known to be dead
-	Dead       int    `json:"dead"`       // writers that are dead and have left files
+	FileBytes  int64  `json:"file_bytes"`     // that all of these take up
+	Oldest     int64  `json:"oldest_seconds"` // since the oldest file was made, or grew
+	Writers    int    `json:"writers"`        // that are alive, or not known to be dead
+	Dead       int    `json:"dead"`           // writers that are dead and have left files
 	Worker     int64  `json:"largest_worker_bytes"`
 	Processes  []int  `json:"processes"` // of the application, as far as they were found
 	Folder     int    `json:"folder"`    // the process that folds here; 0: none was seen
@@ -58,6 +60,7 @@ func (w *world) facts() Facts {
 	}
 	for i := range w.files {
 		f.FileBytes += w.files[i].allocated
+		f.Oldest = max(f.Oldest, int64(w.files[i].age/time.Second))
 		if w.files[i].archive {
 			f.Archives++
 		} else {
@@ -93,6 +96,6 @@ func gather(ctx context.Context, o Options) (*world, error) {
 	}
 	w.live = try(o.Path, o.ReadOnly || w.dir.filesystem.ReadOnly)
 	w.procs = lookAtProcesses(ctx, w.dir, w.files, o.PIDs)
-	w.folder = lookAtFolder(o.Path)
+	w.folder = lookAtFolder(w.dir)
 	return w, ctx.Err()
 }

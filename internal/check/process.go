@@ -121,8 +121,10 @@ func lookAtProcesses(ctx context.Context, dir directory, files []file, named []i
 	return found
 }
 
+// isPromagg reports whether a process is a promagg, and none of those that write (promagg
+// demo has some).
 func isPromagg(q *process) bool {
-	return strings.HasPrefix(filepath.Base(q.exe), "promagg") || strings.HasPrefix(filepath.Base(q.command), "promagg")
+	return len(q.files) == 0 && (strings.HasPrefix(filepath.Base(q.exe), "promagg") || strings.HasPrefix(filepath.Base(q.command), "promagg"))
 }
 
 // name marks a process that was named, and all that descend from it.
@@ -243,7 +245,7 @@ func (l *look) holds(q *process, p procfs.Proc) {
 	}
 	held := make(map[string]bool)
 	for _, m := range mappings {
-		if m.Inode == 0 || !m.Perms.Write || !m.Perms.Shared {
+		if m.Inode == 0 || !m.Perms.Write || !m.Perms.Shared || !l.dir.has(m.Dev) {
 			continue
 		}
 		path, gone := strings.CutSuffix(m.Pathname, " (deleted)")
@@ -274,7 +276,11 @@ func (l *look) watches(q *process, p procfs.Proc) bool {
 	descriptors, _ := p.FileDescriptorsInfo() // what can't be seen is not counted
 	for _, d := range descriptors {
 		for _, in := range d.InotifyInfos {
-			if inode, err := strconv.ParseUint(in.Ino, 16, 64); err == nil && l.dir.id.HasInode(inode) {
+			inode, noInode := strconv.ParseUint(in.Ino, 16, 64)
+			dev, noDev := strconv.ParseUint(in.Sdev, 16, 32)
+			const minorBits = 20 // as the kernel itself has them, and nobody else
+			if noInode == nil && noDev == nil && l.dir.id.HasInode(inode) &&
+				l.dir.has(mmapfile.Device(uint32(dev)>>minorBits, uint32(dev)&(1<<minorBits-1))) {
 				return true
 			}
 		}

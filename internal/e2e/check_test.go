@@ -153,7 +153,7 @@ func TestCheckVariable(t *testing.T) {
 	g := startGunicorn(t, other, 1)
 	g.request(t, 1)
 	r := checked(t, nil, dir, "--pid", strconv.Itoa(g.Pid()))
-	say(t, r, "PA202", check.Error, "2 processes", fmt.Sprintf("PID %d", g.Pid()), other)
+	say(t, r, "PA202", check.Error, "2 processes of the application have", "to another directory than "+dir, fmt.Sprintf("PID %d", g.Pid()), other)
 	silent(t, r, "PA201")
 	say(t, r, "PA211", check.Hint, "2 processes of the application")
 

@@ -46,3 +46,10 @@ func MayWrite(dir string) error {
 	}
 	return nil
 }
+
+// Device is the number of a device as HasDevice takes it.
+func Device(major, minor uint32) uint64 { return unix.Mkdev(major, minor) }
+
+// HasDevice reports whether the file is on that device. On overlayfs and btrfs a file
+// has another number in /proc than os.Stat sees.
+func (id FileID) HasDevice(dev uint64) bool { return id.dev == dev }
