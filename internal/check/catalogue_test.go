@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -85,6 +86,22 @@ func TestCatalogue(t *testing.T) {
 		}
 		if !strings.Contains(code.String(), `"`+id+`"`) {
 			t.Errorf("%s is in the catalogue, and nothing makes a finding of it", id)
+		}
+	}
+}
+
+// TestDocsOfJSON: docs/check.md has all fields of the JSON.
+func TestDocsOfJSON(t *testing.T) {
+	content, err := os.ReadFile(docs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, typ := range []reflect.Type{reflect.TypeFor[Report](), reflect.TypeFor[Facts](), reflect.TypeFor[Finding]()} {
+		for i := range typ.NumField() {
+			field, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+			if field == "" || !strings.Contains(string(content), "`"+field+"`") {
+				t.Errorf("%s does not tell what %s.%s is, %q in JSON", docs, typ.Name(), typ.Field(i).Name, field)
+			}
 		}
 	}
 }
