@@ -69,6 +69,7 @@ direction() {
     internal/expose | internal/expose/*) allowed='internal/merge' ;;
     internal/fold | internal/fold/*) allowed='internal/exact internal/mmapfile' ;;
     internal/multiproc | internal/multiproc/*) allowed='internal/fold internal/merge internal/mmapfile' ;;
+    internal/check | internal/check/*) allowed='internal/merge internal/mmapfile internal/multiproc' ;;
     internal/limit | internal/limit/*) allowed='' ;;
     internal/demo | internal/demo/*) allowed='internal/mmapfile pkg/client' ;;
     # What a worker links must not grow: not even by the packages below it.
