@@ -299,6 +299,7 @@ func (d *Dir) Rule(r merge.Rules) {
 
 // Path returns the directory's path.
 func (d *Dir) Path() string { return d.opts.Path }
+
 // Name returns what the directory's owner calls it, if anything.
 func (d *Dir) Name() string { return d.opts.Name }
 
