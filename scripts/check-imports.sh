@@ -70,6 +70,7 @@ direction() {
     internal/fold | internal/fold/*) allowed='internal/exact internal/mmapfile' ;;
     internal/multiproc | internal/multiproc/*) allowed='internal/fold internal/merge internal/mmapfile' ;;
     internal/limit | internal/limit/*) allowed='' ;;
+    internal/top | internal/top/*) allowed='internal/mmapfile internal/multiproc' ;;
     internal/demo | internal/demo/*) allowed='internal/mmapfile pkg/client' ;;
     # What a worker links must not grow: not even by the packages below it.
     pkg/client) allowed='internal/mmapfile' own='' ;;

@@ -34,9 +34,9 @@ add_demo() {
 add_test() {
   add_demo
   # gcc and libc6-dev: the race detector needs cgo. util-linux: unshare. mount and
-  # those behind it: disks that fail.
-  packages+=(prometheus ruby ruby-prometheus-client-mmap gcc libc6-dev util-linux mount e2fsprogs btrfs-progs)
-  programs+=(prometheus ruby 'prometheus-client-mmap (Ruby gem)' gcc unshare mount mkfs.ext4 mkfs.btrfs)
+  # those behind it: disks that fail. tmux: a terminal.
+  packages+=(prometheus ruby ruby-prometheus-client-mmap gcc libc6-dev util-linux mount e2fsprogs btrfs-progs tmux)
+  programs+=(prometheus ruby 'prometheus-client-mmap (Ruby gem)' gcc unshare mount mkfs.ext4 mkfs.btrfs tmux)
 }
 
 check_go() {

@@ -73,7 +73,7 @@ Start it beside the server, with the same PROMETHEUS_MULTIPROC_DIR:
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newServe(), newMerge(), newInspect(), newFold(), newClean(), newMarkDead(), newDemo(), newDemoWorker(), newVersion())
+	root.AddCommand(newServe(), newMerge(), newInspect(), newFold(), newClean(), newMarkDead(), newTop(), newDemo(), newDemoWorker(), newVersion())
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	for _, cmd := range root.Commands() {
