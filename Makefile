@@ -23,7 +23,7 @@ ldflags = -X $(version_pkg).Version=$(VERSION) \
           -X $(version_pkg).BuildDate=$(BUILD_DATE)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-gunicorn test lint fuzz chaos soak bench bench-quick clean
+.PHONY: help build demo demo-gunicorn docs-metrics test lint fuzz chaos soak bench bench-quick clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,9 @@ demo-gunicorn: ## The same with a Flask application under gunicorn
 	@scripts/setup.sh demo
 	@$(MAKE) --no-print-directory build
 	@exec examples/gunicorn/demo.sh
+
+docs-metrics: ## Write the table in docs/metrics.md anew
+	go test ./cmd/promagg -run '^TestMetricsDoc$$' -update
 
 test: ## Install what the tests need, run them all with the race detector, fuzz each target for 10 s
 	@scripts/setup.sh test

@@ -64,17 +64,18 @@ direction() {
   done
   own=$(cut -d/ -f1-2 <<<"$from")
   case $from in
-    internal/exact | internal/mmapfile | internal/mmapfile/*) allowed='' ;;
+    internal/exact | internal/duration | internal/mmapfile | internal/mmapfile/*) allowed='' ;;
     internal/merge | internal/merge/*) allowed='internal/exact internal/mmapfile' ;;
     internal/expose | internal/expose/*) allowed='internal/merge' ;;
     internal/fold | internal/fold/*) allowed='internal/exact internal/mmapfile' ;;
-    internal/multiproc | internal/multiproc/*) allowed='internal/fold internal/merge internal/mmapfile' ;;
+    internal/multiproc | internal/multiproc/*) allowed='internal/duration internal/fold internal/merge internal/mmapfile' ;;
+    internal/procs | internal/procs/*) allowed='internal/mmapfile internal/multiproc' ;;
     internal/limit | internal/limit/*) allowed='' ;;
     internal/top | internal/top/*) allowed='internal/mmapfile internal/multiproc' ;;
     internal/demo | internal/demo/*) allowed='internal/mmapfile pkg/client' ;;
     # What a worker links must not grow: not even by the packages below it.
     pkg/client) allowed='internal/mmapfile' own='' ;;
-    pkg/client/web | pkg/client/web/*) allowed='internal/expose internal/fold internal/merge internal/mmapfile internal/multiproc pkg/client' own=$from ;;
+    pkg/client/web | pkg/client/web/*) allowed='internal/duration internal/expose internal/fold internal/merge internal/mmapfile internal/multiproc pkg/client' own=$from ;;
     pkg/client/*) allowed='internal/mmapfile pkg/client' own=$from ;;
     # What users copy: they can't import internal packages.
     examples/*) allowed='pkg/client internal/mmapfile' own=$from ;;

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/promagg/promagg/internal/duration"
 	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/internal/multiproc"
@@ -21,23 +22,30 @@ import (
 type self struct {
 	dir   *multiproc.Dir
 	web   *webMetrics
+	procs *procMetrics
 	fixed []*dto.MetricFamily // that never change
 }
 
-func newSelf(dir *multiproc.Dir, web *webMetrics) *self {
+func newSelf(dir *multiproc.Dir, web *webMetrics, procs *procMetrics) *self {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(version.NewCollector("promagg"))
-	return &self{dir, web, registry.MustGather()} // which can't fail for a constant
+	return &self{dir, web, procs, registry.MustGather()} // which can't fail for a constant
 }
 
 // Gather implements [prometheus.Gatherer].
 func (s *self) Gather() ([]*dto.MetricFamily, error) {
 	stats := s.dir.Stats()
-	g := gathered{families: slices.Grow(slices.Clone(s.fixed), 32)}
+	g := gathered{families: slices.Grow(slices.Clone(s.fixed), 80)}
 
-	files := g.gauge("files", "Value files in the directory, by state of their writer.")
-	files.add(float64(stats.Alive), "state", "alive")
-	files.add(float64(stats.Dead), "state", "dead")
+	files := g.gauge("files", "Value files in the directory, by type and by state of their writer; one that is not known to be dead counts as alive.")
+	bytes := g.gauge("file_bytes", "Size of the value files in the directory, by type and by state of their writer.")
+	for i, of := range stats.ByType {
+		typ := mmapfile.Type(i).String()
+		files.add(float64(of.Alive.Files), "state", "alive", "type", typ)
+		files.add(float64(of.Dead.Files), "state", "dead", "type", typ)
+		bytes.add(float64(of.Alive.Bytes), "state", "alive", "type", typ)
+		bytes.add(float64(of.Dead.Bytes), "state", "dead", "type", typ)
+	}
 	probed := g.gauge("probed_files", "Value files by what is known of their writer, and by which probe it is.")
 	for _, p := range mmapfile.Probes() {
 		for _, state := range mmapfile.States() {
@@ -67,8 +75,18 @@ func (s *self) Gather() ([]*dto.MetricFamily, error) {
 	g.counter("damages_total", "Times that a value file was found damaged.").add(float64(stats.Damages))
 	g.counter("directory_scans_total", "Times that the whole directory was listed.").add(float64(stats.Scans))
 	g.gauge("watching", "Whether the kernel tells of new files (1); otherwise rescans find them (0).").add(oneIf(stats.Watching))
+	g.counter("watch_restarts_total", "Times that the kernel was asked anew to tell of new files.").add(float64(max(1, stats.Watches) - 1))
+	g.counter("watch_overflows_total", "Times that the kernel had more new files to tell of than it could keep, so that the directory was listed.").add(float64(stats.Overflows))
+	workers := g.gauge("workers", "Processes that have value files in the directory, by state.")
+	for _, state := range mmapfile.States() {
+		workers.add(float64(stats.Writers[state]), "state", state.String())
+	}
+	g.counter("worker_starts_total", "Workers that have come since promagg was started.").add(float64(stats.Started))
+	g.counter("worker_deaths_total", "Workers that have ended since promagg was started.").add(float64(stats.Ended))
+	g.durations("merge_duration_seconds", "How long it took to look at the directory and to merge its files, once for all scrapes that share the result.", stats.Merges)
 	g.fold(stats)
 	s.web.gather(&g)
+	s.procs.gather(&g)
 
 	slices.SortFunc(g.families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
 	for _, f := range g.families {
@@ -118,6 +136,27 @@ func (g *gathered) family(name, help string, typ dto.MetricType) samples {
 	f := &dto.MetricFamily{Name: &name, Help: &help, Type: &typ}
 	g.families = append(g.families, f)
 	return samples{f}
+}
+
+// durations adds a histogram.
+func (g *gathered) durations(name, help string, of duration.Histogram) {
+	bounds := duration.Bounds()
+	buckets, counts := make([]dto.Bucket, len(bounds)), make([]uint64, len(of.Counts))
+	h := &dto.Histogram{Bucket: make([]*dto.Bucket, len(bounds))}
+	total := uint64(0)
+	for i, n := range of.Counts {
+		total += n
+		counts[i] = total
+		if i < len(bounds) {
+			bound := bounds[i].Seconds()
+			buckets[i].UpperBound, buckets[i].CumulativeCount = &bound, &counts[i]
+			h.Bucket[i] = &buckets[i]
+		}
+	}
+	sum := of.Sum.Seconds()
+	h.SampleCount, h.SampleSum = &total, &sum
+	s := g.family(name, help, dto.MetricType_HISTOGRAM)
+	s.of.Metric = []*dto.Metric{{Histogram: h}}
 }
 
 // samples are those of a family.

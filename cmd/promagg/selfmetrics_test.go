@@ -23,7 +23,7 @@ func TestSelfMetrics(t *testing.T) {
 	if _, err := d.Snapshot(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s := newSelf(d, newWebMetrics(limit.NewListener(nil, 0)))
+	s := newSelf(d, newWebMetrics(limit.NewListener(nil, 0)), new(procMetrics))
 	got, err := s.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -34,13 +34,14 @@ type serveFlags struct {
 	level      levelFlag
 	format     formatFlag
 	web        webLimits
+	procs      *procMetrics
 	shutdownIn time.Duration
 }
 
 // newServeFlags returns the settings that have no flag, and the defaults of those
 // that are not set where flags are added.
 func newServeFlags() serveFlags {
-	f := serveFlags{web: newWebLimits(), shutdownIn: 30 * time.Second, start: adopt}
+	f := serveFlags{web: newWebLimits(), procs: &procMetrics{mode: workersSummed}, shutdownIn: 30 * time.Second, start: adopt}
 	f.level.Level, f.format.Format = promslog.NewLevel(), promslog.NewFormat()
 	if err := f.format.Set("logfmt"); err != nil {
 		panic(err) // it is one of the two that there are
@@ -82,6 +83,7 @@ func (f *serveFlags) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.address, "web.listen-address", ":9917", "address to listen on")
 	cmd.Flags().StringVar(&f.path, "web.telemetry-path", "/metrics", "path under which the merged metrics are served")
 	f.web.addFlags(cmd)
+	f.procs.addFlags(cmd)
 	cmd.Flags().BoolVar(&f.noOwn, "web.disable-exporter-metrics", false, "leave out the metrics of promagg itself (promagg_*)")
 	cmd.Flags().Var(&f.level, "log.level", "least severe messages to log: debug, info, warn or error")
 	cmd.Flags().Var(&f.format, "log.format", "format of log messages: logfmt or json")
@@ -146,6 +148,7 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	log := options.Logger
 	dir := multiproc.Open(options)
 	defer dir.Close()
+	f.procs.watch(dir)
 	connections := limit.NewListener(l, f.web.connections)
 	server := f.web.server(f.handler(dir, connections), connections)
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
@@ -153,6 +156,9 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 	watching, stopWatching := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Go(func() { dir.Run(watching) })
+	if !f.noOwn {
+		background.Go(func() { f.procs.run(watching) })
+	}
 	defer background.Wait()
 	defer stopWatching()
 
@@ -178,7 +184,7 @@ func (f *serveFlags) handler(dir *multiproc.Dir, connections *limit.Listener) ht
 	seen := newWebMetrics(connections)
 	var own prometheus.Gatherer
 	if !f.noOwn {
-		own = newSelf(dir, seen)
+		own = newSelf(dir, seen, f.procs)
 	}
 	mux := http.NewServeMux()
 	mux.Handle(f.path, f.web.scrapes(dir, own, seen))

@@ -70,5 +70,5 @@ func (l *webLimits) scrapes(dir *multiproc.Dir, own prometheus.Gatherer, seen *w
 		Refused: func(why expose.Refusal) { seen.refused(string(why)) },
 	})
 	why := fmt.Sprintf("%d scrapes are being answered, the limit (--web.max-requests): try again later", l.requests)
-	return limit.AtOnce(l.requests, h, why, seen.refused)
+	return limit.AtOnce(l.requests, seen.timed(h), why, seen.refused)
 }

@@ -39,6 +39,7 @@ type File struct {
 	f    *os.File
 	id   FileID
 	mode fs.FileMode
+	size int64     // when it was last looked at
 	most int64     // bytes of it that are looked at
 	data mmap.MMap // nil where there is nothing, or mappings are scarce
 	// unmapped says that the file is read instead of mapped.
@@ -138,7 +139,7 @@ func (f *File) remap(file *os.File, size int64, anyway bool) error {
 	if err := f.unmap(); err != nil {
 		return err
 	}
-	f.unmapped = false
+	f.unmapped, f.size = false, size
 	if size = min(size, f.most); size == 0 {
 		return nil // an empty mapping is an error to mmap(2), an empty file is none to us
 	}
@@ -287,6 +288,9 @@ func (f *File) Mode() fs.FileMode { return f.mode }
 
 // ID tells this file from another of the same name.
 func (f *File) ID() FileID { return f.id }
+
+// Size returns how many bytes the file had when it was last opened or resized.
+func (f *File) Size() int64 { return f.size }
 
 // Bytes returns the mapping. It is good until the next Walk, Resize or Close.
 func (f *File) Bytes() Bytes { return Bytes(f.data) }
@@ -446,6 +450,9 @@ func (f *File) fault(err error) error {
 func (f *File) Resize() error {
 	return f.with(func(file *os.File) error {
 		info, err := file.Stat()
+		if err == nil {
+			f.size = info.Size()
+		}
 		if err != nil || !f.unmapped && min(info.Size(), f.most) == int64(len(f.data)) {
 			return err
 		}

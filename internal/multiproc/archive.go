@@ -90,6 +90,10 @@ func (d *Dir) archivesLocked(s *Stats) {
 		s.ArchiveBytes += f.size
 		s.Files--
 		s.Dead--
+		if dead := &s.ByType[name.Type].Dead; f.f != nil {
+			dead.Files--
+			dead.Bytes -= f.f.Size()
+		}
 		s.Probed[Probed{f.verdict.By, f.verdict.State}]--
 		if f.frozen() {
 			s.Frozen--

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/promagg/promagg/internal/duration"
 	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/mmapfile"
 )
@@ -48,9 +49,9 @@ type Dir struct {
 	// order has all files, active those that a snapshot has to look at; neither in
 	// any order.
 	order, active []*file
-	idle          idleStats
-	tended, turn  int     // how many of order have had their turn, and how often all had
-	growing       []*file // that had new entries when they were looked at last
+	idle          [mmapfile.Summary + 1]idleStats // by type
+	tended, turn  int                             // how many of order have had their turn, and how often all had
+	growing       []*file                         // that had new entries when they were looked at last
 	// idleBy counts the files of idle by what has told that they are dead.
 	idleBy [mmapfile.ProbeOff + 1]int
 	// running says that Run tends to what snapshots leave alone, and freezing that it
@@ -70,6 +71,8 @@ type Dir struct {
 	included, lingering map[string]bool
 	regroup             bool
 	folds               FoldStats
+	roll                roll
+	merges              duration.Histogram
 	// leftOut counts the files that the last listing left out, outs has the names of
 	// some. While it is returning, files that have only another name than those that
 	// have vanished get their places back. See nameLocked for naming.
@@ -111,15 +114,31 @@ type Stats struct {
 	Archives     int
 	ArchiveBytes int64
 	Fold         FoldStats
-	Dropped      map[merge.Reason]uint64 // entries that can't be served, since the start
-	Damages      uint64                  // times that a file was found damaged, since the start
-	Scans        uint64                  // times that the whole directory was listed, since the start
+	// ByType has what each type of file comes to, living writers' and dead ones' apart.
+	ByType [mmapfile.Summary + 1]struct{ Alive, Dead Amount }
+	// Writers counts the writers by state, and Started and Ended those that have been
+	// seen to start and end.
+	Writers        [mmapfile.Dead + 1]int
+	Started, Ended uint64
+	Merges         duration.Histogram      // how long it took to look and to merge
+	Dropped        map[merge.Reason]uint64 // entries that can't be served, since the start
+	Damages        uint64                  // times that a file was found damaged, since the start
+	Scans          uint64                  // times that the whole directory was listed, since the start
 	// Probed counts the files by what is known of their writers, and by which probe.
 	Probed map[Probed]int
 	// Conflicts counts the families on which writers disagreed at the last snapshot.
 	Conflicts map[merge.ConflictKind]int
 	Invalid   int  // histograms of which series were left out of the last snapshot
 	Watching  bool // whether the kernel tells of new files; else rescans find them
+	// Watches counts how often the kernel was asked to tell, Overflows how often it
+	// had more to tell than it could keep.
+	Watches, Overflows uint64
+}
+
+// Amount is so many files, and their bytes.
+type Amount struct {
+	Files int
+	Bytes int64
 }
 
 // Probed is what is known of a file's writer.
@@ -216,6 +235,8 @@ func (d *Dir) Select(ctx context.Context, choose merge.Choose) (*merge.Snapshot,
 
 // mergeLocked looks at the directory and merges it.
 func (d *Dir) mergeLocked(merged func() (*merge.Snapshot, []merge.Fault)) (s *merge.Snapshot, err error) {
+	begun := d.opts.Now()
+	defer func() { d.merges.Observe(d.opts.Now().Sub(begun)) }()
 	d.starved = nil
 	d.syncLocked(false)
 	if d.failure != nil {

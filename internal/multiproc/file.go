@@ -35,7 +35,12 @@ type file struct {
 	// included which files' values are among it.
 	archive  bool
 	included []string
-	size     int64 // of an archive, in bytes
+	// Its entry in the roll of writers, what that was last told of it, and whether
+	// there is more to tell.
+	writer      *writer
+	state       mmapfile.State
+	noted, left bool
+	size        int64 // of an archive, in bytes
 	// Not before readmit it is tried again to take in all of it, see there.
 	readmit  time.Time
 	patience time.Duration
@@ -161,6 +166,7 @@ func (d *Dir) probeLocked(f *file) {
 		f.died = d.opts.Now()
 	}
 	if f.verdict.State != was.State || f.verdict.By != was.By {
+		d.noteLocked(f)
 		d.log.Debug("writer", "file", f.base, "state", f.verdict.State.String(), "by", f.verdict.By.String())
 	}
 	if f.verdict.Err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/prometheus/procfs"
@@ -39,7 +40,7 @@ func probePID(name mmapfile.Name, id mmapfile.FileID) mmapfile.Verdict {
 		v.Err = fmt.Errorf("%s: %w", name, errNoPID)
 		return v
 	}
-	has, err := has(pid, id)
+	has, err := Writes(pid, id)
 	switch {
 	case has:
 		v.State = mmapfile.Alive
@@ -54,9 +55,12 @@ func probePID(name mmapfile.Name, id mmapfile.FileID) mmapfile.Verdict {
 // errNoPID is the fault of ids that the application has chosen.
 var errNoPID = errors.New("the writer's id is no PID")
 
-// has reports whether a process has a file open or mapped writable. An error says
-// that it can't be known, or that the process has ended.
-func has(pid int, id mmapfile.FileID) (bool, error) {
+// Writes reports whether a process has one of these files open or mapped writable. An
+// error says that it can't be known, or that the process has ended.
+func Writes(pid int, files ...mmapfile.FileID) (bool, error) {
+	among := func(ino uint64) bool {
+		return slices.ContainsFunc(files, func(id mmapfile.FileID) bool { return id.HasInode(ino) })
+	}
 	if self, err := procfs.Self(); err != nil {
 		return false, err
 	} else if self.PID != os.Getpid() {
@@ -80,7 +84,7 @@ func has(pid int, id mmapfile.FileID) (bool, error) {
 		return false, err
 	}
 	for _, m := range maps {
-		if m.Inode != 0 && id.HasInode(m.Inode) && m.Perms.Write {
+		if m.Inode != 0 && m.Perms.Write && among(m.Inode) {
 			return true, nil
 		}
 	}
@@ -89,7 +93,7 @@ func has(pid int, id mmapfile.FileID) (bool, error) {
 	for _, d := range descriptors {
 		ino, noInode := strconv.ParseUint(d.Ino, 10, 64)
 		flags, noFlags := strconv.ParseUint(d.Flags, 8, 64)
-		if noInode == nil && noFlags == nil && id.HasInode(ino) && flags&accessMode != readOnly {
+		if noInode == nil && noFlags == nil && among(ino) && flags&accessMode != readOnly {
 			return true, nil
 		}
 	}

@@ -58,6 +58,7 @@ func (d *Dir) syncLocked(full bool) {
 // lookLocked brings the list of files up to date, and reports whether there is a
 // directory. It lists it where there is a sign of news, or anyway.
 func (d *Dir) lookLocked(anyway bool) bool {
+	d.tallyLocked()
 	now := d.opts.Now()
 	defer func() {
 		if d.failure == nil { // what could not be looked at has not been
@@ -81,6 +82,7 @@ func (d *Dir) lookLocked(anyway bool) bool {
 			d.log.Info("the directory is there now")
 		}
 		d.dropAllLocked()
+		d.tallyLocked() // whoever has the same id there is another one
 		d.seen = sighting{id: id, exists: true, stale: true}
 	}
 	modified := info.ModTime()
@@ -112,32 +114,37 @@ func (d *Dir) newsLocked() {
 
 // placeLocked keeps a file in the lists in which it belongs.
 func (d *Dir) placeLocked(f *file) {
+	d.noteLocked(f)
 	place(&d.order, f, &f.inOrder, d.files[f.base] == f)
 	// The dead are left to Run, if there is one: frozen, or with live gauges, which
 	// do not count. One that passes for dead without proof is looked at as the living are.
 	idle := f.frozen() || d.running && f.f != nil && f.part == nil && f.verdict.Proven
 	place(&d.active, f, &f.inActive, d.files[f.base] == f && !idle)
-	d.idle.add(f.idle, -1)
+	d.idle[f.name.Type].add(f.idle, -1)
 	d.idleBy[f.idleBy] -= f.idle.files
 	if f.idle = (idleStats{}); idle && d.files[f.base] == f {
-		f.idle.files = 1
+		f.idle.files, f.idle.bytes = 1, f.f.Size()
 		if f.frozen() {
 			f.idle.frozen, f.idle.entries = 1, f.part.Entries()
 		}
 	}
-	d.idle.add(f.idle, 1)
+	d.idle[f.name.Type].add(f.idle, 1)
 	f.idleBy = f.verdict.By
 	d.idleBy[f.idleBy] += f.idle.files
 }
 
 // idleStats is what the files that are not active add to the statistics, which is
 // kept so that nobody has to count them.
-type idleStats struct{ files, frozen, entries int }
+type idleStats struct {
+	files, frozen, entries int
+	bytes                  int64
+}
 
 func (s *idleStats) add(o idleStats, times int) {
 	s.files += times * o.files
 	s.frozen += times * o.frozen
 	s.entries += times * o.entries
+	s.bytes += int64(times) * o.bytes
 }
 
 // place puts a file into a list, or takes it out. at is its place there, from 1 on.
@@ -403,8 +410,15 @@ func (d *Dir) statsLocked() Stats {
 	for _, r := range merge.Reasons() {
 		s.Dropped[r] = d.index.Dropped(r)
 	}
-	s.Dead, s.Frozen, s.Entries = d.idle.files, d.idle.frozen, d.idle.entries
-	s.Fold = d.folds
+	for t, idle := range d.idle {
+		s.Dead += idle.files
+		s.Frozen += idle.frozen
+		s.Entries += idle.entries
+		s.ByType[t].Dead = Amount{idle.files, idle.bytes}
+	}
+	s.Fold, s.Merges = d.folds, d.merges
+	d.tallyLocked()
+	s.Writers, s.Started, s.Ended = d.roll.by, d.roll.started, d.roll.ended
 	var probed [len(d.idleBy)][mmapfile.Dead + 1]int
 	for by, files := range d.idleBy {
 		probed[by][mmapfile.Dead] = files
@@ -429,11 +443,15 @@ func (d *Dir) statsLocked() Stats {
 		default:
 			s.Read++
 		}
+		amount := &s.ByType[f.name.Type].Alive
 		if f.verdict.State == mmapfile.Dead {
 			s.Dead++
+			amount = &s.ByType[f.name.Type].Dead
 		} else {
 			s.Alive++
 		}
+		amount.Files++
+		amount.Bytes += f.f.Size()
 		if f.part != nil {
 			s.Entries += f.part.Entries()
 		}

@@ -85,7 +85,7 @@ func (d *Dir) Run(ctx context.Context) {
 			}
 		case err := <-w.errors():
 			if errors.Is(err, fsnotify.ErrEventOverflow) {
-				d.log.Debug("the kernel dropped events; listing the directory")
+				d.overflowed()
 			} else {
 				w.fail(err)
 			}
@@ -144,6 +144,7 @@ func (d *Dir) released(c closing) {
 	}
 	for _, base := range c.names {
 		d.mu.Lock()
+		d.tallyLocked() // who comes after this one under the same id is another
 		if f := d.files[base]; f != nil && !d.closed {
 			if f.frozen() {
 				d.thawLocked(f)
@@ -308,4 +309,15 @@ func (d *Dir) watching(yes bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.stats.Watching = yes
+	if yes {
+		d.stats.Watches++
+	}
+}
+
+// overflowed notes that the kernel had more to tell than it could keep.
+func (d *Dir) overflowed() {
+	d.log.Debug("the kernel dropped events; listing the directory")
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stats.Overflows++
 }
