@@ -13,6 +13,7 @@ import (
 
 	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/internal/multiproc"
+	"github.com/promagg/promagg/internal/procs"
 )
 
 // Dir looks at a directory. Files stay open and mapped from look to look, and a key is
@@ -23,8 +24,8 @@ type Dir struct {
 	limits  multiproc.Limits
 	now     func() time.Time
 	files   map[uint64]*file // by inode: a file that is being folded changes its name
-	workers map[string]*worker
-	procs   *processes
+	workers writers
+	procs   *procs.Watch
 	entries int64 // of all files
 	past    int   // entries that a limit has left out
 	turn    int
@@ -70,8 +71,8 @@ type entry struct {
 // NewDir returns a source for a directory. The limits are those of files, their size,
 // and their keys and entries; series are not limited, for none are kept.
 func NewDir(path string, probe mmapfile.Probe, limits multiproc.Limits) *Dir {
-	return &Dir{path: path, probe: probe, limits: limits, now: time.Now, files: make(map[uint64]*file),
-		workers: make(map[string]*worker), procs: newProcesses()}
+	ws := make(writers)
+	return &Dir{path: path, probe: probe, limits: limits, now: time.Now, files: make(map[uint64]*file), workers: ws, procs: procs.New(ws)}
 }
 
 // Close closes the files.
@@ -116,12 +117,11 @@ func (d *Dir) Look(context.Context) (*Look, error) {
 	for id, w := range d.workers {
 		if w.files == 0 {
 			delete(d.workers, id)
-			continue
 		}
-		shown := &Worker{ID: id, State: w.state, Files: w.files, Entries: w.entries}
-		if w.state != mmapfile.Dead || w.layered {
-			shown.Process = d.procs.of(id, w.ids)
-		}
+	}
+	seen := processes(d.procs)
+	for id, w := range d.workers {
+		shown := &Worker{ID: id, State: w.state, Files: w.files, Entries: w.entries, Process: seen[id]}
 		if shown.Process != nil {
 			shown.State = mmapfile.Alive // which a probe may not have been able to tell
 		}
@@ -141,7 +141,6 @@ func (d *Dir) Look(context.Context) (*Look, error) {
 			fam.By[id] = c.Share
 		}
 	}
-	d.procs.forget()
 	look.Notes = d.noted()
 	return look, nil
 }

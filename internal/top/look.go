@@ -34,14 +34,6 @@ type Worker struct {
 	Process *Process // nil where it can't be seen
 }
 
-// Process is what /proc tells of a worker.
-type Process struct {
-	Start    time.Time // zero where it is not known
-	CPU      float64   // seconds, user and system; NaN where it is not known
-	Resident int64     // bytes; -1 where it is not known
-	Threads  int       // -1 where it is not known
-}
-
 // FamilyID tells families apart: a directory may have one name with several types.
 type FamilyID struct {
 	Name string
