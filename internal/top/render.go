@@ -36,15 +36,15 @@ func (s *State) Render(from, to *Look, failure error, wide, high int) Frame {
 		t.Filter(filter)
 	}
 	add(s.status(t, all))
-	bottom := s.bottom(to, failure)
+	bottom := s.bottom(to, failure, wide)
 	if s.help {
 		for _, line := range helpText {
 			add(line)
 		}
-		bottom = ""
+		bottom = nil
 	} else {
 		f.Head = len(f.Lines)
-		page := max(high-len(f.Lines)-2, 1)
+		page := max(high-len(f.Lines)-1-len(bottom), 1)
 		columns, cells := visible(t.Columns, wide)
 		add(" " + line(columns, cells, func(i int, c Column) string {
 			if i == o.column {
@@ -68,8 +68,10 @@ func (s *State) Render(from, to *Look, failure error, wide, high int) Frame {
 		add("")
 	}
 	f.Lines = f.Lines[:max(high, 0)]
-	if bottom != "" && high > 0 {
-		f.Lines[high-1] = fit(bottom, wide, false)
+	for i, line := range bottom {
+		if y := high - len(bottom) + i; y >= 0 {
+			f.Lines[y] = fit(line, wide, false)
+		}
 	}
 	if f.Head >= len(f.Lines) {
 		f.Head = -1
@@ -146,19 +148,29 @@ func (s *State) status(t Table, all int) string {
 	return b.String()
 }
 
-// bottom returns the last line: what is being typed, what is wrong, or the keys.
-func (s *State) bottom(to *Look, failure error) string {
+// bottom returns the last lines: what is being typed, what is wrong, or the keys.
+func (s *State) bottom(to *Look, failure error, wide int) []string {
 	switch {
 	case s.typing:
-		return "/" + clean(s.typed) + "_"
+		return []string{"/" + clean(s.typed) + "_"}
 	case failure != nil:
-		return "error: " + clean(failure.Error())
+		return wrap("error: "+clean(failure.Error()), wide)
 	case len(to.Notes) > 0:
-		return "note: " + clean(strings.Join(to.Notes, "; "))
+		return wrap("note: "+clean(strings.Join(to.Notes, "; ")), wide)
 	case s.at != s.at.view():
-		return " Esc back  Tab view  < > sort  r reverse  / filter  p pause  ? help  q quit"
+		return []string{" Esc back  Tab view  < > sort  r reverse  / filter  p pause  ? help  q quit"}
 	}
-	return " Tab view  Enter open  < > sort  r reverse  / filter  p pause  ? help  q quit"
+	return []string{" Tab view  Enter open  < > sort  r reverse  / filter  p pause  ? help  q quit"}
+}
+
+// wrap breaks what is too long for a line between two words, once.
+func wrap(s string, wide int) []string {
+	for i := len(s) - 1; i > 0 && width(s) > wide; i-- {
+		if s[i] == ' ' && width(s[:i]) <= wide {
+			return []string{s[:i], s[i:]}
+		}
+	}
+	return []string{s}
 }
 
 // nothing returns why a table has no rows.
@@ -169,7 +181,7 @@ func (s *State) nothing(to *Look, all int) string {
 	case all > 0:
 		return "no row has what the filter asks for"
 	case s.at == workers && !to.Apart:
-		return "the endpoint does not tell of single workers (serve --worker-metrics=per-process)"
+		return "no workers one by one: promagg serve --worker-metrics=per-process has them"
 	case s.at == workers:
 		return "no value files: nobody has written here yet"
 	case s.at == oneWorker, s.at == oneFamily && !to.Apart:

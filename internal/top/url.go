@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ import (
 // URL looks at what an endpoint answers in the text format. Workers are known from
 // promagg_worker_ metrics with a pid label, if there are any.
 type URL struct {
-	url    string
+	at     string
 	shown  string // without a password
 	client *http.Client
 	now    func() time.Time
@@ -45,8 +46,8 @@ type count struct {
 const maxAnswer = 256 << 20
 
 // NewURL returns a source for an endpoint, of which shown is what may be shown.
-func NewURL(url, shown string) *URL {
-	return &URL{url: url, shown: shown, client: &http.Client{Timeout: 30 * time.Second}, now: time.Now, last: make(map[series]*count)}
+func NewURL(at, shown string) *URL {
+	return &URL{at: at, shown: shown, client: &http.Client{Timeout: 30 * time.Second}, now: time.Now, last: make(map[series]*count)}
 }
 
 // Close implements [Source].
@@ -163,14 +164,17 @@ func (l *Look) tell(pid, what string, value float64) {
 
 // scrape gets the families.
 func (u *URL) scrape(ctx context.Context) (map[string]*dto.MetricFamily, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.at, nil)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Accept", string(expfmt.NewFormat(expfmt.TypeTextPlain)))
 	resp, err := u.client.Do(req)
 	if err != nil {
-		return nil, err
+		if failed := new(url.Error); errors.As(err, &failed) {
+			err = failed.Err // without the URL, which may have a password
+		}
+		return nil, fmt.Errorf("get %s: %w", u.shown, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
