@@ -160,7 +160,7 @@ func TestTop(t *testing.T) {
 	}
 
 	term.keys("Tab")
-	term.screen(`(?m)^ Workers \[Families\]   by RATE/S, falling\n FAMILY .* RATE/S\*   SKEW  *\n>.* (counter|histogram|summary) `)
+	term.screen(`(?m)^ Workers \[Families\]   by RATE/S, falling\n FAMILY .* RATE/S\*   SKEW *\n>.* (counter|histogram|summary) `)
 	term.keys("/")
 	term.tmux("send-keys", "-l", "requests_total")
 	term.screen(`(?m)^>[^ ]*requests_total +counter [^\n]* [1-9][0-9.]* +[1-3]\.\d\d *$(?s).*\n/requests_total_`)
@@ -177,7 +177,9 @@ func TestTop(t *testing.T) {
 	}
 	term.keys("Escape")
 	term.screen(`by RATE/S, falling   filter requests_total: 1 of \d+`)
-	term.keys("Escape", "1")
+	term.keys("Escape") // alone: with a key right behind it, it would be Alt and that key
+	term.screen(`by RATE/S, falling *\n`)
+	term.keys("1")
 	term.screen(`by FAMILY, rising *\n`)
 	term.keys("r")
 	term.screen(`by FAMILY, falling *\n`)
@@ -192,6 +194,34 @@ func TestTop(t *testing.T) {
 	testpeer.WaitFor(t, "looks to go on", patience, func() error {
 		if text := term.screen(`every 300ms`); strings.SplitN(text, "\n", 3)[1] == strings.SplitN(paused, "\n", 3)[1] {
 			return errors.New("nothing has changed")
+		}
+		return nil
+	})
+
+	// What is sent from look to look is what has changed: nothing is cleared, and no line
+	// drawn that is as it was.
+	sent := filepath.Join(t.TempDir(), "sent")
+	term.tmux("pipe-pane", "cat >"+sent)
+	summary := regexp.MustCompile(`(?m)^ 3 workers.*$`)
+	for range 3 {
+		was := summary.FindString(term.screen(`(?m)^ 3 workers`))
+		testpeer.WaitFor(t, "another look", patience, func() error {
+			if summary.FindString(term.screen(`(?m)^ 3 workers`)) == was {
+				return errors.New("nothing has changed")
+			}
+			return nil
+		})
+	}
+	term.tmux("pipe-pane")
+	testpeer.WaitFor(t, "what is sent", patience, func() error {
+		raw, err := os.ReadFile(sent)
+		switch {
+		case err != nil:
+			return err
+		case len(raw) == 0:
+			return errors.New("nothing yet")
+		case regexp.MustCompile(`\x1b\[[0-3]?[JK]|q quit`).Match(raw):
+			t.Errorf("more is sent than has changed: %q", raw)
 		}
 		return nil
 	})

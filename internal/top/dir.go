@@ -162,13 +162,13 @@ func (d *Dir) list() error {
 		}
 		bases[base] = true
 		f := d.files[ino]
-		switch {
-		case f != nil && f.Verify() != nil:
-			_ = d.drop(ino) // its inode is another file's by now, or its content
-			f = nil
-		case f != nil && f.base != base:
+		if f != nil && f.base != base {
 			f.base, f.name = base, name
-			f.Moved(filepath.Join(d.path, base))
+			f.Moved(filepath.Join(d.path, base)) // first, for Verify may have to open it
+		}
+		if f != nil && errors.Is(f.Verify(), mmapfile.ErrReset) {
+			_ = d.drop(ino) // its inode is another file's by now, or has other content
+			f = nil
 		}
 		if f == nil {
 			if f = d.open(base, name); f == nil {
