@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/promagg/promagg/internal/limit"
@@ -45,25 +43,7 @@ func allFamilies(t *testing.T) map[string]*dto.MetricFamily {
 			t.Fatal(err)
 		}
 		p.own.Store(&own)
-		s := newSelf(d, newWebMetrics(limit.NewListener(nil, 0)), p)
-		got, err := s.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := prometheus.Gatherers{s}.Gather() // which checks and sorts
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(namesOf(want), namesOf(got)); diff != "" {
-			t.Errorf("--worker-metrics=%s: what is gathered (-checked and sorted +got):\n%s", mode, diff)
-		}
-		problems, err := promlint.NewWithMetricFamilies(got).Lint()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range problems {
-			t.Errorf("%s: %s", p.Metric, p.Text)
-		}
+		got := lawful(t, newSelf(d, newWebMetrics(limit.NewListener(nil, 0)), p))
 		for _, f := range got {
 			if before := all[f.GetName()]; before != nil {
 				f.Metric = append(slices.Clip(f.Metric), before.Metric...)
@@ -72,13 +52,6 @@ func allFamilies(t *testing.T) map[string]*dto.MetricFamily {
 		}
 	}
 	return all
-}
-
-func namesOf(families []*dto.MetricFamily) (names []string) {
-	for _, f := range families {
-		names = append(names, f.GetName())
-	}
-	return names
 }
 
 // labelsOf names the labels of a family, with their values where these are known beforehand.

@@ -162,16 +162,42 @@ func (g *gathered) durations(name, help string, of duration.Histogram) {
 // samples are those of a family.
 type samples struct{ of *dto.MetricFamily }
 
-// add adds a sample with labels: names and values in turn.
+// sample has all parts of a metric, and labelled those of one with a label or two: in
+// one piece, for to make each part by itself is a good part of a small scrape.
+type sample struct {
+	metric  dto.Metric
+	counter dto.Counter
+	gauge   dto.Gauge
+	value   float64
+}
+
+type labelled struct {
+	sample
+	labels [2]dto.LabelPair
+	list   [2]*dto.LabelPair
+}
+
+// add adds a sample with labels, two at most: names and values in turn.
 func (s samples) add(v float64, labels ...string) {
-	m := &dto.Metric{}
-	for i := 0; i < len(labels); i += 2 {
-		m.Label = append(m.Label, &dto.LabelPair{Name: &labels[i], Value: &labels[i+1]})
-	}
-	if *s.of.Type == dto.MetricType_COUNTER {
-		m.Counter = &dto.Counter{Value: &v}
+	var m *sample
+	if len(labels) == 0 {
+		m = new(sample)
 	} else {
-		m.Gauge = &dto.Gauge{Value: &v}
+		l := new(labelled)
+		for i := range len(labels) / 2 {
+			l.labels[i].Name, l.labels[i].Value = &labels[2*i], &labels[2*i+1]
+			l.list[i] = &l.labels[i]
+		}
+		m = &l.sample
+		m.metric.Label = l.list[:len(labels)/2]
 	}
-	s.of.Metric = append(s.of.Metric, m)
+	m.value = v
+	if *s.of.Type == dto.MetricType_COUNTER {
+		m.counter.Value = &m.value
+		m.metric.Counter = &m.counter
+	} else {
+		m.gauge.Value = &m.value
+		m.metric.Gauge = &m.gauge
+	}
+	s.of.Metric = append(s.of.Metric, &m.metric)
 }

@@ -31,6 +31,7 @@ type file struct {
 	// idleBy is the probe by which idle is counted.
 	idleBy mmapfile.Probe
 	died   time.Time // when its writer was found dead
+	blank  bool      // nothing was written then
 	// archive says that it is no writer's but holds what dead ones have left, and
 	// included which files' values are among it.
 	archive  bool
@@ -163,7 +164,7 @@ func (d *Dir) probeLocked(f *file) {
 		return
 	}
 	if f.verdict.State == mmapfile.Dead && was.State != mmapfile.Dead {
-		f.died = d.opts.Now()
+		f.died, f.blank = d.opts.Now(), f.f.Used() == 0 // which is not known of one that rests
 	}
 	if f.verdict.State != was.State || f.verdict.By != was.By {
 		d.noteLocked(f)

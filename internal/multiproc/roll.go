@@ -115,7 +115,7 @@ func (f *file) known(now time.Time) mmapfile.State {
 	if f.f == nil {
 		return mmapfile.Unknown
 	}
-	if f.verdict.State == mmapfile.Dead && now.Sub(f.died) < arriving && !f.frozen() && f.f.Used() == 0 {
+	if f.verdict.State == mmapfile.Dead && f.blank && now.Sub(f.died) < arriving {
 		return mmapfile.Unknown
 	}
 	return f.verdict.State
