@@ -270,6 +270,6 @@ CV         another measure of it, on wide screens: the standard deviation of
            their rates by the mean. 0 is even.
 CPU%       of one core. AGE, CPU% and RSS are of the process, where it is seen.
 STATE      whether a process can still write the files.
+VALUE      the sum of the counts; of a gauge its value, if there is but one.
 -          is not known.
-
                                                           any key goes on`, "\n")
