@@ -293,6 +293,20 @@ func TestTopEnds(t *testing.T) {
 	testpeer.Ended(t, pid)
 }
 
+// TestTopForbidden has it run by somebody who may not look.
+func TestTopForbidden(t *testing.T) {
+	dir := testpeer.Shm(t)
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := command(append(testpeer.Nobody(t), testpeer.Promagg(t), "top", "--once", "--dir", dir)...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err == nil || !regexp.MustCompile(`^promagg: error: open .*: permission denied: run it as the user that the workers run as, or as root\n$`).MatchString(stderr.String()) {
+		t.Errorf("%v, it says %q", err, &stderr)
+	}
+}
+
 // TestTopURL looks at a promagg's own answers, and at one that goes away and comes back.
 func TestTopURL(t *testing.T) {
 	testpeer.Require(t, testpeer.Gunicorn, testpeer.Tmux)

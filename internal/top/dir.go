@@ -103,6 +103,9 @@ func (d *Dir) Look(context.Context) (*Look, error) {
 		}
 	}
 	if err := d.list(); err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w: run it as the user that the workers run as, or as root", err)
+		}
 		return nil, err
 	}
 	look := &Look{At: d.now(), Of: d.path, Workers: make(map[string]*Worker), Families: make(map[FamilyID]*Family), Apart: true}

@@ -62,6 +62,7 @@ func run(ctx context.Context, source Source, interval time.Duration, screen tcel
 		}
 	}()
 	defer func() {
+		screen.Fini() // first, for a look at a filesystem that hangs does not end
 		cancel()
 		close(asked)
 		<-ended // the source is the caller's again

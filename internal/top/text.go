@@ -161,11 +161,3 @@ func age(v float64) string {
 		return fmt.Sprintf("%dd%02dh", s/86400, s/3600%24)
 	}
 }
-
-// exact writes a number for programs.
-func exact(v float64) string {
-	if math.IsNaN(v) {
-		return "-"
-	}
-	return strconv.FormatFloat(math.Round(v*1e3)/1e3, 'f', -1, 64)
-}
