@@ -9,12 +9,10 @@ import (
 	"github.com/gdamore/tcell/v2"
 )
 
-// ErrTerminal is returned by [Run] where standard input or output is no terminal that it
-// can use.
+// ErrTerminal is returned by [Run] where there is no terminal, or none that it can use.
 var ErrTerminal = errors.New("not a terminal that can be drawn on")
 
-// Run shows the source on the terminal that standard input and output are, until the
-// user quits, ctx ends or the terminal is gone. It leaves the terminal as it was.
+// Run shows the source on the terminal that controls the process, until the user quits, ctx ends or the terminal is gone. It leaves the terminal as it was.
 func Run(ctx context.Context, source Source, interval time.Duration) error {
 	// Before the terminal is taken, so that what is wrong from the start is said and done
 	// with, while later failures are shown and tried again.
@@ -25,7 +23,9 @@ func Run(ctx context.Context, source Source, interval time.Duration) error {
 		}
 		return err
 	}
-	tty, err := tcell.NewStdIoTty()
+	// The terminal is opened anew: tcell lets reads not block, and what is open already is
+	// the shell's, too, which would be left so.
+	tty, err := tcell.NewDevTty()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrTerminal, err)
 	}
