@@ -23,7 +23,7 @@ ldflags = -X $(version_pkg).Version=$(VERSION) \
           -X $(version_pkg).BuildDate=$(BUILD_DATE)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-gunicorn docs-metrics test lint fuzz chaos soak bench bench-quick clean
+.PHONY: help build docs docs-metrics man demo demo-gunicorn test lint fuzz chaos soak bench bench-quick deb dist dist-check clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,17 @@ help: ## Show this list
 # Without cgo, so that the result does not depend on a C compiler being there.
 build: ## Build bin/promagg
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(ldflags)' -o bin/promagg ./cmd/promagg
+
+gendocs = go run -buildvcs=false -tags gendocs ./cmd/promagg gen-docs
+
+docs: ## Make docs/cli.md anew from the commands
+	$(gendocs) markdown >docs/cli.md.new
+	mv docs/cli.md.new docs/cli.md
+
+# As old as the commit, so that the same one gives the same pages.
+man: ## Make manual pages and completion scripts, in dist/man and dist/completions
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0) $(gendocs) man dist/man
+	$(gendocs) completions dist/completions
 
 demo: build ## Run a pre-forked Go server and promagg until Ctrl-C, or for DEMO_SECONDS=N
 	@exec bin/promagg demo $(if $(DEMO_SECONDS),--for $(DEMO_SECONDS)s)
@@ -53,6 +64,7 @@ lint: ## Check formatting, go vet, staticcheck and the import rules
 	@unformatted=$$(gofmt -l .) || exit 1; \
 	if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:" $$unformatted >&2; exit 1; fi
 	go vet ./...
+	go vet -tags gendocs ./cmd/promagg
 	GOOS=darwin go vet ./...
 	GOARCH=arm64 go vet ./...
 	go tool staticcheck ./...
@@ -88,6 +100,15 @@ bench: ## Run the benchmark
 
 bench-quick: ## Run a short form of the benchmark
 	go run ./bench -quick $(BENCHARGS)
+
+deb: man ## Make Debian packages in dist
+	scripts/deb.sh dist
+
+dist: man ## Make release archives, bills of materials and checksums in dist
+	scripts/dist.sh dist
+
+dist-check: ## Make all of that twice, and compare
+	scripts/dist-check.sh
 
 clean: ## Remove what was built
 	rm -rf bin dist

@@ -2,7 +2,8 @@
 # Checks two promises about imports, for the files that are built on Linux:
 #
 #   - memory mapping, and with it unsafe and raw system calls, stays inside
-#     internal/mmapfile;
+#     internal/mmapfile; but internal/supervise may make system calls, as waiting for
+#     any child, subreapers and process groups are had by nothing else;
 #   - packages depend on each other in one direction only.
 #
 # Test files may import what they like, except that nothing imports cmd.
@@ -67,10 +68,12 @@ direction() {
     internal/exact | internal/duration | internal/mmapfile | internal/mmapfile/*) allowed='' ;;
     internal/merge | internal/merge/*) allowed='internal/exact internal/mmapfile' ;;
     internal/expose | internal/expose/*) allowed='internal/merge' ;;
+    internal/remotewrite | internal/remotewrite/*) allowed='internal/expose internal/merge' ;;
     internal/fold | internal/fold/*) allowed='internal/exact internal/mmapfile' ;;
+    internal/limit | internal/limit/* | internal/supervise | internal/supervise/*) allowed='' ;;
     internal/multiproc | internal/multiproc/*) allowed='internal/duration internal/fold internal/merge internal/mmapfile' ;;
     internal/procs | internal/procs/*) allowed='internal/mmapfile internal/multiproc' ;;
-    internal/limit | internal/limit/*) allowed='' ;;
+    internal/check | internal/check/*) allowed='internal/merge internal/mmapfile internal/multiproc' ;;
     internal/top | internal/top/*) allowed='internal/mmapfile internal/multiproc internal/procs' ;;
     internal/demo | internal/demo/*) allowed='internal/mmapfile pkg/client' ;;
     # What a worker links must not grow: not even by the packages below it.
@@ -107,7 +110,10 @@ while IFS=$'\t' read -r kind package dir import; do
 
   if ! within "$from" internal/mmapfile; then
     case $import in
-      unsafe | syscall | golang.org/x/sys | golang.org/x/sys/* | github.com/edsrzf/mmap-go | github.com/edsrzf/mmap-go/*)
+      syscall | golang.org/x/sys | golang.org/x/sys/*)
+        within "$from" internal/supervise || fault "$kind" "$dir" "$import" 'only internal/mmapfile and internal/supervise may'
+        ;;
+      unsafe | github.com/edsrzf/mmap-go | github.com/edsrzf/mmap-go/*)
         fault "$kind" "$dir" "$import" 'only internal/mmapfile may'
         ;;
     esac

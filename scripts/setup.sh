@@ -34,9 +34,19 @@ add_demo() {
 add_test() {
   add_demo
   # gcc and libc6-dev: the race detector needs cgo. util-linux: unshare. mount and
-  # those behind it: disks that fail. tmux: a terminal.
-  packages+=(prometheus ruby ruby-prometheus-client-mmap gcc libc6-dev util-linux mount e2fsprogs btrfs-progs tmux)
-  programs+=(prometheus ruby 'prometheus-client-mmap (Ruby gem)' gcc unshare mount mkfs.ext4 mkfs.btrfs tmux)
+  # those behind it: disks that fail. systemd: what reads our units. tmux: a terminal.
+  packages+=(
+    curl prometheus victoria-metrics systemd
+    ruby ruby-prometheus-client-mmap puma
+    gcc libc6-dev
+    util-linux mount e2fsprogs btrfs-progs tmux
+  )
+  programs+=(
+    curl prometheus victoria-metrics systemd-analyze
+    ruby 'prometheus-client-mmap (Ruby gem)' puma
+    gcc
+    unshare mount mkfs.ext4 mkfs.btrfs tmux
+  )
 }
 
 check_go() {
@@ -74,7 +84,7 @@ remove_policy() {
 }
 
 # Nothing installed here is wanted as a service: the tests start their own
-# Prometheus server. Maintainer scripts ask policy-rc.d before they start one.
+# servers. Maintainer scripts ask policy-rc.d before they start one.
 # A policy that the administrator has set is left alone.
 forbid_services() {
   trap remove_policy EXIT
@@ -114,7 +124,10 @@ install_packages() {
   forbid_services
   apt-get update
   apt-get install -y --no-install-recommends "${missing[@]}"
-  if [[ " ${missing[*]} " == *' prometheus '* ]]; then disable_service prometheus; fi
+  local service
+  for service in prometheus victoria-metrics; do
+    if [[ " ${missing[*]} " == *" $service "* ]]; then disable_service "$service"; fi
+  done
 }
 
 have() {

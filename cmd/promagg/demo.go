@@ -45,13 +45,13 @@ directory; nothing is left when it ends.`,
 			ctx, stop := signal.NotifyContext(cmd.Context(), mmapfile.LossSignals()...)
 			defer stop()
 			log := promslog.New(&promslog.Config{Level: warnLevel(), Writer: cmd.ErrOrStderr()})
-			f := serveFlags{path: "/metrics", web: newWebLimits(), shutdownIn: 5 * time.Second}
+			f := serveFlags{path: "/metrics", procs: &procMetrics{mode: workersSummed}, web: newWebLimits(), shutdownIn: 5 * time.Second}
 			return demo.Run(ctx, demo.Options{
 				Worker: []string{program, demoWorker},
 				Serve: func(ctx context.Context, l net.Listener, dir string) error {
 					// Often enough for somebody who looks on.
 					folding := multiproc.Folding{Interval: 5 * time.Second, Settle: time.Second, Retention: multiproc.Forever}
-					return f.serve(ctx, l, multiproc.Options{Path: dir, Logger: log, Fold: folding})
+					return f.serve(ctx, l, []multiproc.Options{{Path: dir, Logger: log, Fold: folding}})
 				},
 				For: duration,
 				Out: cmd.OutOrStdout(),

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,10 @@ import (
 
 // target is a serve that hostile clients are let loose on. What they may not do
 // is to keep others from being served.
-type target struct{ address string }
+type target struct {
+	address string
+	tls     *tls.Config // of its clients; nil for none
+}
 
 // jobs makes a directory with one counter, jobs_total 3, and with large also the
 // 10 MB of many.
@@ -97,6 +101,12 @@ func startServe(t *testing.T, dir string, args ...string) *target {
 // serveHere runs serve in this process, with settings that have no flag.
 func serveHere(t *testing.T, dir string, set func(*serveFlags)) *target {
 	t.Helper()
+	return serveSecure(t, dir, nil, set)
+}
+
+// serveSecure is serveHere for clients that speak TLS.
+func serveSecure(t *testing.T, dir string, secure *tls.Config, set func(*serveFlags)) *target {
+	t.Helper()
 	before := runtime.NumGoroutine()
 	f := newServeFlags()
 	f.path, f.web.requests, f.web.connections = "/metrics", 40, 128
@@ -115,7 +125,7 @@ func serveHere(t *testing.T, dir string, set func(*serveFlags)) *target {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- f.serve(ctx, l, multiproc.Options{Path: dir, Logger: promslog.NewNopLogger()}) }()
+	go func() { ended <- f.serve(ctx, l, []multiproc.Options{{Path: dir, Logger: promslog.NewNopLogger()}}) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
@@ -129,15 +139,22 @@ func serveHere(t *testing.T, dir string, set func(*serveFlags)) *target {
 			return nil
 		})
 	})
-	v := &target{address: l.Addr().String()}
+	v := &target{address: l.Addr().String(), tls: secure}
 	v.served(t)
 	return v
 }
 
+func (v *target) url(path string) string {
+	if v.tls != nil {
+		return "https://" + v.address + path
+	}
+	return "http://" + v.address + path
+}
+
 // get asks as a well-behaved client does, on a connection of its own.
 func (v *target) get(path string) (status int, header http.Header, body string, err error) {
-	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	r, err := client.Get("http://" + v.address + path)
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: v.tls}}
+	r, err := client.Get(v.url(path))
 	if err != nil {
 		return 0, nil, "", err
 	}

@@ -41,10 +41,14 @@ func (e usageError) Unwrap() error { return e.error }
 var errSilent = errors.New("")
 
 // exitCode reports an error in one line and returns the exit status for it: 0,
-// 2 for a wrong command line, 1 for all else.
+// 2 for a wrong command line, that of an exitStatus, 1 for all else.
 func exitCode(err error, stderr io.Writer) int {
 	if err == nil {
 		return 0
+	}
+	ended := exitStatus{status: 1}
+	if errors.As(err, &ended) && ended.error == nil {
+		return ended.status
 	}
 	if !errors.Is(err, errSilent) {
 		fmt.Fprintf(stderr, "promagg: error: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
@@ -52,7 +56,7 @@ func exitCode(err error, stderr io.Writer) int {
 	if errors.As(err, new(usageError)) {
 		return 2
 	}
-	return 1
+	return ended.status
 }
 
 func newRoot() *cobra.Command {
@@ -73,7 +77,11 @@ Start it beside the server, with the same PROMETHEUS_MULTIPROC_DIR:
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newServe(), newMerge(), newInspect(), newFold(), newClean(), newMarkDead(), newTop(), newDemo(), newDemoWorker(), newVersion())
+	root.AddCommand(newServe(), newRun(), newExport(), newMerge(), newInspect(), newCheck(), newFold(), newClean(), newMarkDead(), newTop(), newDemo(), newDemoWorker(), newVersion())
+	for _, more := range moreCommands {
+		root.AddCommand(more())
+	}
+	addEnv(root)
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	for _, cmd := range root.Commands() {
@@ -92,6 +100,9 @@ Start it beside the server, with the same PROMETHEUS_MULTIPROC_DIR:
 	}
 	return root
 }
+
+// moreCommands are those of other builds.
+var moreCommands []func() *cobra.Command
 
 // noArgs refuses arguments, unknown commands among them.
 func noArgs(cmd *cobra.Command, args []string) error {

@@ -26,10 +26,10 @@ import (
 	"github.com/promagg/promagg/internal/mmapfile"
 )
 
-// TestMain makes the test binary the program, and the process that holds a
-// value file.
+// TestMain makes the test binary the program, the process that holds a value file,
+// and the application of promagg run.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"promagg": main, "hold": hold})
+	testscript.Main(m, map[string]func(){"promagg": main, "hold": hold, "application": application})
 }
 
 var update = flag.Bool("update", false, "write the output that the scripts compare with anew")
@@ -51,7 +51,7 @@ var update = flag.Bool("update", false, "write the output that the scripts compa
 //	! get URL                        wait until nobody listens there
 //	begin ADDRESS PATH               begin a request and read only the first line of the answer
 //	finish                           read the answer that begin left; its head and size on stdout
-//	signal TERM|INT                  send a signal to the last command in the background
+//	signal TERM|INT|HUP                  send a signal to the last command in the background
 //	json FILE                        check that a file holds one JSON value
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -289,9 +289,9 @@ func finish(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, !neg && len(args) == 1, "signal TERM|INT")
-	sig, ok := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT}[args[0]]
-	usage(ts, ok, "signal TERM|INT")
+	usage(ts, !neg && len(args) == 1, "signal TERM|INT|HUP")
+	sig, ok := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP}[args[0]]
+	usage(ts, ok, "signal TERM|INT|HUP")
 	running := ts.BackgroundCmds()
 	if len(running) == 0 {
 		ts.Fatalf("nothing runs in the background")

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 
@@ -13,7 +15,8 @@ import (
 
 func newMerge() *cobra.Command {
 	var (
-		dir    string
+		dirs   dirsFlag
+		rules  ruleFlags
 		probe  probeFlag
 		limits multiproc.Limits
 		format string
@@ -35,39 +38,54 @@ else is left out is counted there.`,
 			if !ok {
 				return usageError{fmt.Errorf("--format: want text or openmetrics, got %q", format)}
 			}
-			path, err := existingDirectory(dir)
+			all, err := dirs.options(&rules, multiproc.Options{Liveness: probe.Probe, Limits: &limits})
 			if err != nil {
 				return err
 			}
-			d := multiproc.Open(multiproc.Options{Path: path, Liveness: probe.Probe, Limits: &limits})
-			defer d.Close()
-			snapshot, err := d.Snapshot(cmd.Context())
+			for _, o := range all {
+				if _, err := existingDirectory(o.Path); err != nil {
+					return err
+				}
+			}
+			group := openAll(all)
+			defer group.Close()
+			snapshot, err := group.Snapshot(cmd.Context())
 			if err != nil {
 				return err
 			}
 			if _, err := cmd.OutOrStdout().Write(expose.Append(nil, f, snapshot, names)); err != nil {
 				return err
 			}
-			damaged := d.Damaged()
-			for _, name := range slices.Sorted(maps.Keys(damaged)) {
-				fmt.Fprintf(cmd.ErrOrStderr(), "promagg: warning: %s: %s\n", printable(name), printable(damaged[name]))
+			for i, d := range group.Dirs() {
+				err = errors.Join(err, warnOf(cmd.ErrOrStderr(), d, all[i].Path, strict))
 			}
-			stats := d.Stats()
-			limited := printLeftOut(cmd.ErrOrStderr(), stats)
-			if n := stats.Corrupt; strict && n > 0 {
-				return fmt.Errorf("%d damaged files in %s: inspect them with promagg inspect", n, path)
-			}
-			if strict && limited {
-				return fmt.Errorf("%s is past a limit: raise it if that is as it should be", path)
-			}
-			return nil
+			return err
 		},
 	}
-	addDirFlag(cmd, &dir)
+	dirs.addFlags(cmd)
+	rules.addFlags(cmd)
 	addLivenessFlag(cmd, &probe)
 	addLimitFlags(cmd, &limits)
 	cmd.Flags().StringVar(&format, "format", "text", "exposition format: text or openmetrics")
 	cmd.Flags().StringArrayVar(&names, "name", nil, "print only the family or sample of this name; may be given more than once")
 	cmd.Flags().BoolVar(&strict, "strict", false, "exit with 1 if a file is damaged, or something is past a limit")
 	return cmd
+}
+
+// warnOf names what a merge has left out of a directory. It returns an error for that
+// if strict.
+func warnOf(w io.Writer, d *multiproc.Dir, path string, strict bool) error {
+	damaged := d.Damaged()
+	for _, name := range slices.Sorted(maps.Keys(damaged)) {
+		fmt.Fprintf(w, "promagg: warning: %s: %s\n", printable(name), printable(damaged[name]))
+	}
+	stats := d.Stats()
+	limited := printLeftOut(w, stats)
+	if n := stats.Corrupt; strict && n > 0 {
+		return fmt.Errorf("%d damaged files in %s: inspect them with promagg inspect", n, path)
+	}
+	if strict && limited {
+		return fmt.Errorf("%s is past a limit: raise it if that is as it should be", path)
+	}
+	return nil
 }

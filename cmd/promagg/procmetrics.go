@@ -22,7 +22,7 @@ import (
 // was read last, for to read them takes longer than all else that a scrape does.
 type procMetrics struct {
 	mode    workerMode
-	workers looker // nil for none
+	workers []looker // of each directory; nil for none
 	own     atomic.Pointer[[]*dto.MetricFamily]
 }
 
@@ -36,10 +36,13 @@ func (p *procMetrics) addFlags(cmd *cobra.Command) {
 	cmd.Flags().Var(&p.mode, "worker-metrics", "CPU time, memory and so on of the workers' processes, from /proc: sum, per-process (with a label pid) or off")
 }
 
-// watch looks at the processes of a directory's workers from the next run on.
-func (p *procMetrics) watch(dir *multiproc.Dir) {
-	if p.mode != workersOff {
-		p.workers = procs.New(dir)
+// watch looks at the processes of the directories' workers from the next run on.
+func (p *procMetrics) watch(dirs *multiproc.Group) {
+	p.workers = nil
+	for _, dir := range dirs.Dirs() {
+		if p.mode != workersOff {
+			p.workers = append(p.workers, procs.New(dir))
+		}
 	}
 }
 
@@ -47,8 +50,8 @@ func (p *procMetrics) watch(dir *multiproc.Dir) {
 func (p *procMetrics) run(ctx context.Context) {
 	var workers sync.WaitGroup
 	defer workers.Wait()
-	if p.workers != nil {
-		workers.Go(func() { p.workers.Run(ctx) })
+	for _, w := range p.workers {
+		workers.Go(func() { w.Run(ctx) })
 	}
 	tick := time.NewTicker(ownEvery)
 	defer tick.Stop()
@@ -83,7 +86,7 @@ func newOwnProcess() *prometheus.Registry {
 	return registry
 }
 
-// gather adds what was read last.
+// gather adds what was read last of promagg's own process.
 func (p *procMetrics) gather(g *gathered) {
 	if p == nil {
 		return
@@ -91,10 +94,14 @@ func (p *procMetrics) gather(g *gathered) {
 	if own := p.own.Load(); own != nil {
 		g.families = append(g.families, *own...)
 	}
-	if p.workers == nil {
+}
+
+// gatherWorkers adds what was read last of the workers of the n-th directory.
+func (p *procMetrics) gatherWorkers(g *gathered, n int) {
+	if p == nil || n >= len(p.workers) {
 		return
 	}
-	view := p.workers.Last()
+	view := p.workers[n].Last()
 	if view == nil {
 		return
 	}

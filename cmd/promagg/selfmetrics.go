@@ -12,6 +12,7 @@ import (
 	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/internal/multiproc"
+	"github.com/promagg/promagg/internal/remotewrite"
 )
 
 // self gathers the metrics of promagg itself, which tell of a directory and of
@@ -20,23 +21,54 @@ import (
 // at each scrape takes as long as all else about a small directory. A test has them
 // checked instead.
 type self struct {
-	dir   *multiproc.Dir
-	web   *webMetrics
-	procs *procMetrics
-	fixed []*dto.MetricFamily // that never change
+	dirs   *multiproc.Group
+	label  string                // that tells named directories apart
+	web    *webMetrics           // nil for who serves nothing
+	remote *remotewrite.Exporter // nil for who sends nothing
+	procs  *procMetrics          // nil for who looks at no processes
+	fixed  []*dto.MetricFamily   // that never change
 }
 
-func newSelf(dir *multiproc.Dir, web *webMetrics, procs *procMetrics) *self {
+func newSelf(dirs *multiproc.Group, label string, web *webMetrics, procs *procMetrics) *self {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(version.NewCollector("promagg"))
-	return &self{dir, web, procs, registry.MustGather()} // which can't fail for a constant
+	return &self{dirs: dirs, label: label, web: web, procs: procs, fixed: registry.MustGather()} // which can't fail for a constant
 }
 
 // Gather implements [prometheus.Gatherer].
 func (s *self) Gather() ([]*dto.MetricFamily, error) {
-	stats := s.dir.Stats()
 	g := gathered{families: slices.Grow(slices.Clone(s.fixed), 80)}
+	for i, dir := range s.dirs.Dirs() {
+		if name := dir.Name(); name != "" {
+			g.extra = []string{s.label, name}
+		}
+		g.again = i > 0
+		g.directory(dir.Stats())
+		g.space(dir.Path())
+		s.procs.gatherWorkers(&g, i)
+	}
+	g.extra, g.again = nil, false
+	if s.web != nil {
+		s.web.gather(&g)
+	}
+	if s.remote != nil {
+		g.remoteWrite(s.remote.Stats())
+	}
+	s.procs.gather(&g)
 
+	slices.SortFunc(g.families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
+	for _, f := range g.families {
+		if len(f.Metric) > 1 {
+			slices.SortFunc(f.Metric, func(a, b *dto.Metric) int {
+				return slices.CompareFunc(a.Label, b.Label, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetValue(), b.GetValue()) })
+			})
+		}
+	}
+	return g.families, nil
+}
+
+// directory tells of one directory.
+func (g *gathered) directory(stats multiproc.Stats) {
 	files := g.gauge("files", "Value files in the directory, by type and by state of their writer; one that is not known to be dead counts as alive.")
 	bytes := g.gauge("file_bytes", "Size of the value files in the directory, by type and by state of their writer.")
 	for i, of := range stats.ByType {
@@ -85,18 +117,6 @@ func (s *self) Gather() ([]*dto.MetricFamily, error) {
 	g.counter("worker_deaths_total", "Workers that have ended since promagg was started.").add(float64(stats.Ended))
 	g.durations("merge_duration_seconds", "How long it took to look at the directory and to merge its files, once for all scrapes that share the result.", stats.Merges)
 	g.fold(stats)
-	s.web.gather(&g)
-	s.procs.gather(&g)
-
-	slices.SortFunc(g.families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
-	for _, f := range g.families {
-		if len(f.Metric) > 1 {
-			slices.SortFunc(f.Metric, func(a, b *dto.Metric) int {
-				return slices.CompareFunc(a.Label, b.Label, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetValue(), b.GetValue()) })
-			})
-		}
-	}
-	return g.families, nil
 }
 
 // fold tells what becomes of dead writers' files.
@@ -122,7 +142,11 @@ func oneIf(yes bool) float64 {
 }
 
 // gathered collects families.
-type gathered struct{ families []*dto.MetricFamily }
+type gathered struct {
+	families []*dto.MetricFamily
+	extra    []string // a label that is added to all samples: its name and value
+	again    bool     // families may be there already
+}
 
 func (g *gathered) gauge(name, help string) samples {
 	return g.family(name, help, dto.MetricType_GAUGE)
@@ -133,9 +157,16 @@ func (g *gathered) counter(name, help string) samples {
 
 func (g *gathered) family(name, help string, typ dto.MetricType) samples {
 	name = "promagg_" + name
+	if g.again {
+		for _, f := range g.families {
+			if *f.Name == name {
+				return samples{f, g.extra}
+			}
+		}
+	}
 	f := &dto.MetricFamily{Name: &name, Help: &help, Type: &typ}
 	g.families = append(g.families, f)
-	return samples{f}
+	return samples{f, g.extra}
 }
 
 // durations adds a histogram.
@@ -156,11 +187,24 @@ func (g *gathered) durations(name, help string, of duration.Histogram) {
 	sum := of.Sum.Seconds()
 	h.SampleCount, h.SampleSum = &total, &sum
 	s := g.family(name, help, dto.MetricType_HISTOGRAM)
-	s.of.Metric = []*dto.Metric{{Histogram: h}}
+	s.of.Metric = append(s.of.Metric, &dto.Metric{Label: s.with(nil), Histogram: h})
 }
 
 // samples are those of a family.
-type samples struct{ of *dto.MetricFamily }
+type samples struct {
+	of    *dto.MetricFamily
+	extra []string
+}
+
+// with returns labels with the one that is added to all, by name.
+func (s samples) with(labels []*dto.LabelPair) []*dto.LabelPair {
+	if s.extra == nil {
+		return labels
+	}
+	all := append([]*dto.LabelPair{{Name: &s.extra[0], Value: &s.extra[1]}}, labels...)
+	slices.SortFunc(all, func(a, b *dto.LabelPair) int { return strings.Compare(*a.Name, *b.Name) })
+	return all
+}
 
 // sample has all parts of a metric, and labelled those of one with a label or two: in
 // one piece, for to make each part by itself is a good part of a small scrape.
@@ -199,5 +243,6 @@ func (s samples) add(v float64, labels ...string) {
 		m.gauge.Value = &m.value
 		m.metric.Gauge = &m.gauge
 	}
+	m.metric.Label = s.with(m.metric.Label)
 	s.of.Metric = append(s.of.Metric, &m.metric)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,7 +13,9 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/promagg/promagg/internal/limit"
+	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/internal/multiproc"
+	"github.com/promagg/promagg/internal/procs"
 )
 
 // TestSelfMetrics: promagg's own metrics are what a registry would let pass and
@@ -23,7 +26,7 @@ func TestSelfMetrics(t *testing.T) {
 	if _, err := d.Snapshot(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s := newSelf(d, newWebMetrics(limit.NewListener(nil, 0)), new(procMetrics))
+	s := newSelf(multiproc.NewGroup(d), "app", newWebMetrics(limit.NewListener(nil, 0)), new(procMetrics))
 	got := lawful(t, s)
 	for _, reason := range []string{"busy", "url", "body", "query", "memory", "slow"} {
 		if series := fmt.Sprintf("promagg_http_requests_refused_total{reason=%q} 0\n", reason); !strings.Contains(textOf(t, got), series) {
@@ -65,4 +68,37 @@ func textOf(t *testing.T, families []*dto.MetricFamily) string {
 		}
 	}
 	return b.String()
+}
+
+// TestSelfMetricsOfSeveral: of several directories each has its own series, and what is
+// promagg's is there once.
+func TestSelfMetricsOfSeveral(t *testing.T) {
+	var dirs []*multiproc.Dir
+	for _, name := range []string{"web", "jobs"} {
+		d := multiproc.Open(multiproc.Options{Path: t.TempDir(), Name: name})
+		defer d.Close()
+		dirs = append(dirs, d)
+	}
+	seen := &seen{procs.View{Begun: time.Now(), Workers: []procs.Worker{{ID: "1", PID: 1, State: mmapfile.Alive, Start: 1, CPU: 1}}}}
+	p := &procMetrics{mode: workersEach, workers: []looker{seen, seen}}
+	got := textOf(t, lawful(t, newSelf(multiproc.NewGroup(dirs...), "app", newWebMetrics(limit.NewListener(nil, 0)), p)))
+	for series, times := range map[string]int{
+		`promagg_entries{app="web"} 0`:                          1,
+		`promagg_entries{app="jobs"} 0`:                         1,
+		`promagg_archives{app="web"} 0`:                         1,
+		`promagg_workers{app="jobs",state="alive"} 0`:           1,
+		`promagg_worker_cpu_seconds_total{app="web",pid="1"} 1`: 1,
+		`promagg_merge_duration_seconds_count{app="jobs"} 0`:    1,
+		`promagg_http_requests_refused_total{reason="busy"} 0`:  1,
+		"# TYPE promagg_entries gauge":                          1,
+		"promagg_build_info":                                    3, // HELP, TYPE and it
+		`promagg_filesystem_size_bytes{app="web"}`:              1,
+	} {
+		if n := strings.Count(got, series); n != times {
+			t.Errorf("%s is there %d times, want %d", series, n, times)
+		}
+	}
+	if t.Failed() {
+		t.Log(got)
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,17 +24,24 @@ import (
 
 // serveFlags are the settings of serve.
 type serveFlags struct {
-	dir        string
+	dirs       dirsFlag
+	rules      ruleFlags
 	probe      probeFlag
 	fold       foldFlags
 	start      startFlag
 	limits     multiproc.Limits
-	address    string
+	listen     listenFlags
 	path       string
+	config     string // file with TLS and users
+	secure     *webConfig
+	pprof      bool
+	lifecycle  bool
+	reloads    []reload
 	noOwn      bool
 	level      levelFlag
 	format     formatFlag
 	web        webLimits
+	remote     remoteFlags
 	procs      *procMetrics
 	shutdownIn time.Duration
 }
@@ -51,6 +59,7 @@ func newServeFlags() serveFlags {
 
 func newServe() *cobra.Command {
 	f := newServeFlags()
+	stop := stopFlag(keep)
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Watch a directory and serve its merged metrics",
@@ -66,23 +75,30 @@ SIGINT let running scrapes finish.`,
 			if err != nil {
 				return err
 			}
-			return f.serve(cmd.Context(), s.listener, s.options)
+			defer f.onHangup(cmd.Context(), s.log)()
+			return errors.Join(f.serve(cmd.Context(), s.listener, s.options), stop.do(s.options))
 		},
 	}
 	f.addFlags(cmd)
 	cmd.Flags().Var(&f.start, "on-start", "what to do with value files that are there: adopt them, or clean the directory as promagg clean does")
+	addStopFlag(cmd, &stop)
 	return cmd
 }
 
 // addFlags adds the flags of whatever serves a directory.
 func (f *serveFlags) addFlags(cmd *cobra.Command) {
-	addDirFlag(cmd, &f.dir)
+	f.dirs.addFlags(cmd)
 	addLivenessFlag(cmd, &f.probe)
 	addFoldFlags(cmd, &f.fold)
 	addLimitFlags(cmd, &f.limits)
-	cmd.Flags().StringVar(&f.address, "web.listen-address", ":9917", "address to listen on")
+	f.rules.addFlags(cmd)
+	f.listen.addFlags(cmd)
 	cmd.Flags().StringVar(&f.path, "web.telemetry-path", "/metrics", "path under which the merged metrics are served")
+	cmd.Flags().StringVar(&f.config, "web.config.file", "", "file with TLS certificates, users and headers, in the format of all exporters (docs/web.md)")
+	cmd.Flags().BoolVar(&f.pprof, "web.enable-pprof", false, "serve profiles of promagg itself under /debug/pprof/")
+	cmd.Flags().BoolVar(&f.lifecycle, "web.enable-lifecycle", false, "reload on POST /-/reload as on SIGHUP")
 	f.web.addFlags(cmd)
+	f.remote.addFlags(cmd, serveRemoteNames)
 	f.procs.addFlags(cmd)
 	cmd.Flags().BoolVar(&f.noOwn, "web.disable-exporter-metrics", false, "leave out the metrics of promagg itself (promagg_*)")
 	cmd.Flags().Var(&f.level, "log.level", "least severe messages to log: debug, info, warn or error")
@@ -91,37 +107,49 @@ func (f *serveFlags) addFlags(cmd *cobra.Command) {
 
 // opened is what can fail before anything is served, done.
 type opened struct {
+	log      *slog.Logger
 	listener net.Listener
-	options  multiproc.Options
+	options  []multiproc.Options // of each directory
 }
 
-// open checks the flags, listens, and cleans the directory if it is to.
+// open checks the flags, listens, and cleans the directories if it is to.
 func (f *serveFlags) open(cmd *cobra.Command) (*opened, error) {
-	if !telemetryPath.MatchString(f.path) || path.Clean(f.path) != f.path {
+	if !telemetryPath.MatchString(f.path) || path.Clean(f.path) != f.path || f.pprof && strings.HasPrefix(f.path+"/", pprofPath) {
 		return nil, usageError{fmt.Errorf("--web.telemetry-path: want a path such as /metrics, got %q", f.path)}
 	}
 	folding, err := f.fold.options()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := directory(f.dir)
-	if err == nil {
-		err = checkDirectory(dir)
-	}
+	log := promslog.New(&promslog.Config{Level: f.level.Level, Format: f.format.Format, Writer: cmd.ErrOrStderr()})
+	warnUnknownEnv(cmd, log)
+	all, err := f.dirs.options(&f.rules, multiproc.Options{Liveness: f.probe.Probe, Limits: &f.limits, Logger: log, Fold: folding})
 	if err != nil {
 		return nil, err
 	}
-	log := promslog.New(&promslog.Config{Level: f.level.Level, Format: f.format.Format, Writer: cmd.ErrOrStderr()})
-	l, err := net.Listen("tcp", f.address)
-	if err != nil {
-		return nil, fmt.Errorf("%w: choose another address with --web.listen-address", err)
-	}
-	if f.start == cleanUp {
-		if err := cleanAtStart(dir, log); err != nil {
-			return nil, errors.Join(err, l.Close())
+	for _, o := range all {
+		if err := checkDirectory(o.Path); err != nil {
+			return nil, err
 		}
 	}
-	return &opened{l, multiproc.Options{Path: dir, Liveness: f.probe.Probe, Limits: &f.limits, Logger: log, Fold: folding}}, nil
+	if err := f.openWeb(); err != nil {
+		return nil, err
+	}
+	if err := f.remote.open(cmd, log); err != nil {
+		return nil, err
+	}
+	l, err := f.listen.listen()
+	if err != nil {
+		return nil, err
+	}
+	if f.start == cleanUp {
+		for _, o := range all {
+			if err := cleanAtStart(o.Path, log); err != nil {
+				return nil, errors.Join(err, l.Close())
+			}
+		}
+	}
+	return &opened{log, l, all}, nil
 }
 
 // telemetryPath is what may be a path for metrics: nothing that a URL would need
@@ -143,34 +171,53 @@ func cleanAtStart(dir string, log *slog.Logger) error {
 	return nil
 }
 
-// serve looks at the directory and serves on l, which it closes, until ctx ends.
-func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multiproc.Options) error {
-	log := options.Logger
-	dir := multiproc.Open(options)
-	defer dir.Close()
-	f.procs.watch(dir)
+// serve looks at the directories and serves on l, which it closes, until ctx ends.
+// They have a logger in common.
+func (f *serveFlags) serve(ctx context.Context, l net.Listener, options []multiproc.Options) error {
+	log := options[0].Logger
+	group := openAll(options)
+	defer group.Close()
+	f.reloadRules(group, options)
+	if err := f.remote.from(group); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	f.procs.watch(group)
 	connections := limit.NewListener(l, f.web.connections)
-	server := f.web.server(f.handler(dir, connections), connections)
+	server := f.web.server(f.handler(group, connections, log), connections)
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	// Background work ends before the directory is closed.
 	watching, stopWatching := context.WithCancel(ctx)
 	var background sync.WaitGroup
-	background.Go(func() { dir.Run(watching) })
+	background.Go(func() { group.Run(watching) })
+	background.Go(func() { f.remote.run(watching, log) })
 	if !f.noOwn {
 		background.Go(func() { f.procs.run(watching) })
 	}
+	manager := systemd{log}
+	background.Go(func() { manager.attend(watching, group.Ready, func() error { return stuck(group) }) })
 	defer background.Wait()
 	defer stopWatching()
 
-	log.Info("listening", "address", l.Addr().String(), "path", f.path, "dir", options.Path)
+	for _, address := range addresses(l) {
+		attrs := []any{"address", address, "path", f.path}
+		for _, o := range options {
+			attrs = append(attrs, "dir", o.Path)
+		}
+		if f.secure.encrypted() {
+			attrs = append(attrs, "tls", true)
+		}
+		log.Info("listening", attrs...)
+	}
+	defer f.secure.close()
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(connections) }()
+	go func() { served <- f.secure.serve(connections, server, log) }()
 	select {
 	case err := <-served:
 		return err
 	case <-ctx.Done():
 	}
 	log.Info("stopping")
+	manager.stopping()
 	finish, cancel := context.WithTimeout(context.Background(), f.shutdownIn)
 	defer cancel()
 	if err := server.Shutdown(finish); err != nil {
@@ -180,32 +227,26 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options multipro
 }
 
 // handler routes requests.
-func (f *serveFlags) handler(dir *multiproc.Dir, connections *limit.Listener) http.Handler {
+func (f *serveFlags) handler(dirs *multiproc.Group, connections *limit.Listener, log *slog.Logger) http.Handler {
 	seen := newWebMetrics(connections)
 	var own prometheus.Gatherer
 	if !f.noOwn {
-		own = newSelf(dir, seen, f.procs)
+		own = f.remote.sendOwn(newSelf(dirs, f.dirs.label, seen, f.procs))
 	}
 	mux := http.NewServeMux()
-	mux.Handle(f.path, f.web.scrapes(dir, own, seen))
-	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
-		if behind := dir.Behind(); behind > stuckAfter {
-			http.Error(w, fmt.Sprintf("the directory was last looked at %s ago", behind.Round(time.Second)), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "promagg is healthy.")
-	})
+	mux.Handle(f.path, f.web.scrapes(dirs, own, seen))
+	mux.Handle("GET /-/healthy", healthy(dirs))
 	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
-		if !dir.Ready() {
+		if !dirs.Ready() {
 			http.Error(w, "the directory has not been looked at yet", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "promagg is ready.")
 	})
-	mux.Handle("GET /{$}", limit.AtOnce(maxLandings, landingPage(f.path, dir), "too many requests at once: try again later", seen.refused))
+	mux.Handle("/-/reload", f.reloadHandler(log))
+	if f.pprof {
+		handlePprof(mux, seen)
+	}
+	mux.Handle("GET /{$}", limit.AtOnce(maxLandings, landingPage(f.path, f.pprof, dirs), "too many requests at once: try again later", seen.refused))
 	return limit.Small(mux, seen.refused)
 }
-
-// stuckAfter is how long the directory may go unseen before promagg counts as
-// unhealthy: several rescans.
-const stuckAfter = 30 * time.Second

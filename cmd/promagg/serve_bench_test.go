@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/prometheus/common/promslog"
+
 	"github.com/promagg/promagg/internal/limit"
 	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/internal/multiproc"
@@ -33,7 +35,7 @@ func BenchmarkSmallScrape(b *testing.B) {
 	}{{"own=yes", false}, {"own=no", true}} {
 		d := multiproc.Open(multiproc.Options{Path: dir})
 		defer d.Close()
-		h := (&serveFlags{path: "/metrics", noOwn: c.noOwn}).handler(d, limit.NewListener(nil, 0))
+		h := (&serveFlags{path: "/metrics", noOwn: c.noOwn}).handler(multiproc.NewGroup(d), limit.NewListener(nil, 0), promslog.NewNopLogger())
 		b.Run("handler/"+c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

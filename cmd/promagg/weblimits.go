@@ -48,6 +48,10 @@ const maxHeader = 16 << 10
 // the directory as scrapes do, and must not take all connections meanwhile.
 const maxLandings = 4
 
+// maxStreams is how many requests one connection of HTTP/2 may have at the same
+// time. Prometheus has one.
+const maxStreams = 16
+
 // server is a server that keeps the limits on time and size. Bodies have no time
 // of their own: there are none, see [limit.Small].
 func (l *webLimits) server(handler http.Handler, connections *limit.Listener) *http.Server {
@@ -59,12 +63,16 @@ func (l *webLimits) server(handler http.Handler, connections *limit.Listener) *h
 		IdleTimeout:       l.idle,
 		MaxHeaderBytes:    maxHeader - 4<<10,
 		ConnState:         connections.State,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams,
+			WriteByteTimeout:     l.stall,
+		},
 	}
 }
 
 // scrapes is the handler of /metrics with all of its limits.
-func (l *webLimits) scrapes(dir *multiproc.Dir, own prometheus.Gatherer, seen *webMetrics) http.Handler {
-	h := expose.NewLimitedHandler(dir, own, expose.Limits{
+func (l *webLimits) scrapes(dirs *multiproc.Group, own prometheus.Gatherer, seen *webMetrics) http.Handler {
+	h := expose.NewLimitedHandler(dirs, own, expose.Limits{
 		Stall:   l.stall,
 		Whole:   l.whole,
 		Refused: func(why expose.Refusal) { seen.refused(string(why)) },

@@ -114,13 +114,18 @@ type prometheus struct {
 
 func startPrometheus(t *testing.T, target string) *prometheus {
 	t.Helper()
+	return startPrometheusWith(t, fmt.Sprintf(`
+- job_name: promagg
+  static_configs: [{targets: ['%s']}]
+`, target))
+}
+
+// startPrometheusWith is startPrometheus for what can be said of a scrape.
+func startPrometheusWith(t *testing.T, scrapes string) *prometheus {
+	t.Helper()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
-	yml := fmt.Sprintf(`global: {scrape_interval: %[1]s, scrape_timeout: %[1]s}
-scrape_configs:
-- job_name: promagg
-  static_configs: [{targets: ['%[2]s']}]
-`, scrapeInterval, target)
+	yml := fmt.Sprintf("global: {scrape_interval: %[1]s, scrape_timeout: %[1]s}\nscrape_configs:%[2]s", scrapeInterval, scrapes)
 	if err := os.WriteFile(config, []byte(yml), 0o644); err != nil {
 		t.Fatal(err)
 	}

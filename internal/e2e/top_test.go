@@ -86,7 +86,11 @@ func (term *terminal) sane(before string) {
 		}
 		return nil
 	})
-	// What no stty tells: that the shell's reads would not block.
+	// What no stty tells: that the shell's reads would not block, unless it has put that
+	// right itself, which it says.
+	if text := term.screen(`prompt>\s*\z`); strings.Contains(text, "NDELAY") {
+		term.t.Errorf("the shell says\n%s", text)
+	}
 	info, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/0", shell))
 	if err != nil {
 		term.t.Fatal(err)

@@ -55,7 +55,7 @@ func (x *Index) empty(cell uint32) float64 {
 
 // add adds a frozen part.
 func (c *cold) add(p *Part) {
-	w := pass{acc: c.acc, rest: c.rest, stamps: c.stamps, absent: c.absent}
+	w := pass{acc: c.acc, rest: c.rest, stamps: c.stamps, absent: c.absent, joins: len(p.x.rules.DropLabels) > 0}
 	for i, e := range p.plain {
 		v := value{v: p.frozen[i]}
 		if p.frozenStamps != nil {
@@ -145,28 +145,39 @@ func (p *Part) Freeze() (ok bool) {
 			return false
 		}
 	}
-	values := make([]float64, 0, p.Entries())
-	var stamps []float64
+	all := append([]*Part{p}, p.others...)
+	values, stamps := make([][]float64, len(all)), make([][]float64, len(all))
 	fault := mmapfile.Guard(func() {
-		for i := range p.plain {
-			v := p.load(bytes, i)
-			values = append(values, v.v)
-			if p.name.Mode.Base() == mmapfile.MostRecent {
-				stamps = append(stamps, v.stamp)
-			}
-		}
-		for i := range p.cumulative {
-			values = append(values, p.loadCumulative(bytes, i).v)
+		for n, one := range all {
+			values[n], stamps[n] = one.loadAll(bytes)
 		}
 	})
 	if fault != nil {
 		return false
 	}
-	p.frozen, p.frozenStamps = values, stamps
-	p.bytes, p.read, p.low = nil, nil, nil
-	p.x.untidy = true
-	if p.x.cold.valid {
-		p.x.cold.add(p)
+	for n, one := range all {
+		one.frozen, one.frozenStamps = values[n], stamps[n]
+		one.bytes, one.read, one.low = nil, nil, nil
+		if p.x.cold.valid {
+			p.x.cold.add(one)
+		}
 	}
+	p.x.untidy = true
 	return true
+}
+
+// loadAll reads all that the part itself has.
+func (p *Part) loadAll(bytes mmapfile.Bytes) (values, stamps []float64) {
+	values = make([]float64, 0, len(p.plain)+len(p.cumulative))
+	for i := range p.plain {
+		v := p.load(bytes, i)
+		values = append(values, v.v)
+		if p.name.Mode.Base() == mmapfile.MostRecent {
+			stamps = append(stamps, v.stamp)
+		}
+	}
+	for i := range p.cumulative {
+		values = append(values, p.loadCumulative(bytes, i).v)
+	}
+	return values, stamps
 }

@@ -38,6 +38,9 @@ type Index struct {
 	sums, gauges, frozen []*Part
 	dropped              [reasonCount]uint64
 
+	rules   Rules
+	sources map[string]uint32 // see source
+
 	limits      Limits
 	entries     quota // entries of all parts
 	lines, text quota // what the cells that are not free come to, and help texts
@@ -63,6 +66,16 @@ type Index struct {
 // New returns an empty index.
 func New() *Index {
 	return &Index{families: make(map[familyKey]*family), keys: newKeys()}
+}
+
+// Anew returns an empty index with the same limits and other rules, which goes on
+// counting what is dropped.
+func (x *Index) Anew(r Rules) *Index {
+	fresh := New()
+	fresh.Limit(x.limits)
+	fresh.Rule(r)
+	fresh.dropped = x.dropped
+	return fresh
 }
 
 // Dropped returns how many entries were dropped for a reason so far.
@@ -132,9 +145,9 @@ func (x *Index) tidy() {
 	for _, p := range x.parts {
 		switch {
 		case p.frozen != nil:
-			x.frozen = append(x.frozen, p)
+			x.frozen = append(append(x.frozen, p), p.others...)
 		case p.name.Type == mmapfile.Gauge:
-			x.gauges = append(x.gauges, p)
+			x.gauges = append(append(x.gauges, p), p.others...)
 		default:
 			x.sums = append(x.sums, p)
 		}
@@ -146,13 +159,25 @@ func (x *Index) Remove(p *Part) {
 	if p.x != x {
 		panic("merge: bug: Remove of a part that is not in the index: " + p.file)
 	}
-	p.x = nil
 	if p.pending {
 		x.started(p)
 	} else {
-		x.untidy = true
 		x.entries.taken -= int64(p.Entries())
 	}
+	x.withdraw(p)
+	for _, other := range p.others {
+		x.withdraw(other)
+	}
+	x.shrink()
+	if x.overdue() {
+		x.sweep()
+	}
+}
+
+// withdraw takes out what a part itself feeds. Call shrink when all are out.
+func (x *Index) withdraw(p *Part) {
+	p.x = nil
+	x.untidy = true
 	if n := len(p.plain); n > 1<<20 && len(p.keys.like) > 0 && &p.keys.like[0] == &p.plain[0] {
 		p.keys.like = nil // too much to be kept for the next one that may be like it
 	}
@@ -164,10 +189,6 @@ func (x *Index) Remove(p *Part) {
 	}
 	for _, e := range p.cumulative {
 		x.release(e.cell)
-	}
-	x.shrink()
-	if x.overdue() {
-		x.sweep()
 	}
 }
 

@@ -61,6 +61,8 @@ type target struct {
 	ruby   bool
 	bound  float64 // of a bucket or explicit count in Ruby's cumulative form, else NaN
 	each   *eachPart
+	drop   bool   // by a rule: it feeds nothing
+	source uint32 // see Index.source
 }
 
 // eachPart is what all parts' series of one "all" gauge have in common.
@@ -120,7 +122,7 @@ func (ks *keys) put(of *keysOf, hash uint64, check uint32, t target) uint32 {
 	}
 	at := &ks.nodes[n]
 	at.series, at.cell = t.series, t.cell
-	if t.each != nil || t.ruby {
+	if t.each != nil || t.ruby || t.drop {
 		at.series = nil
 		ks.special[n] = t
 		ks.text += t.each.bytes()
@@ -172,7 +174,7 @@ func (x *Index) resolve(p *Part, key []byte) (target, error) {
 	hash, check := x.keys.sum(key)
 	n := x.keys.find(p.keys, x.keys.guess(p), hash, check)
 	t := x.keys.target(n)
-	if n == 0 || t.each == nil && x.owner[t.cell] != t.series { // its series is gone, or has been replaced
+	if n == 0 || !t.drop && t.each == nil && x.owner[t.cell] != t.series { // its series is gone, or has been replaced
 		var err error
 		if t, n, err = x.learn(p, key); err != nil {
 			return t, err
@@ -216,7 +218,14 @@ func (x *Index) learn(p *Part, key []byte) (t target, n uint32, err error) {
 	if !lawful {
 		return t, 0, &droppedError{bad}
 	}
+	if x.rules.drops(id.family) {
+		t = target{drop: true, bound: math.NaN()}
+		return t, x.note(p, key, t), nil
+	}
 	known := familyKey{id.family, p.name.Type, p.name.Mode}
+	if p.name.Type == mmapfile.Gauge {
+		known.mode = x.rules.mode(id.family, p.name.Mode)
+	}
 	fam := x.families[known]
 	if fam == nil {
 		known.name = strings.Clone(known.name) // it is part of a whole key
@@ -228,12 +237,17 @@ func (x *Index) learn(p *Part, key []byte) (t target, n uint32, err error) {
 	if x.families[fam.familyKey] == nil {
 		x.families[fam.familyKey] = fam
 	}
+	return t, x.note(p, key, t), nil
+}
+
+// note notes what a key stands for and returns its node, 0 if there is none.
+func (x *Index) note(p *Part, key []byte, t target) uint32 {
 	if x.overgrown() {
 		x.tidy()
 		x.forget(true)
 	}
 	hash, check := x.keys.sum(key)
-	return t, x.keys.put(p.keys, hash, check, t), nil
+	return x.keys.put(p.keys, hash, check, t)
 }
 
 // newTarget makes what the entries of a key feed.
@@ -242,6 +256,11 @@ func (x *Index) newTarget(p *Part, fam *family, key *mmapfile.Key, id identity) 
 	if fam.typ == mmapfile.Gauge {
 		// As in the Python client, a gauge's own label of that name gives way.
 		id.labels = slices.DeleteFunc(id.labels, func(l mmapfile.Label) bool { return l.Name == "pid" })
+	}
+	whole, less := id.labels, false
+	id.labels, less = x.rules.relabel(id.family, id.labels)
+	if less && t.ruby && fam.typ == mmapfile.Histogram {
+		t.source = x.source(id.family, whole)
 	}
 	if fam.mode.Base() == mmapfile.All {
 		t.each = &eachPart{fam, id.labels}
@@ -303,7 +322,7 @@ func (x *Index) forget(all bool) {
 		kept := table[uint32]{hash: x.keys.hash}
 		for n := range of.nodes.all {
 			t := old.target(n)
-			if all || t.each != nil || int(t.cell) >= len(x.owner) || x.owner[t.cell] != t.series {
+			if all || t.each != nil || !t.drop && (int(t.cell) >= len(x.owner) || x.owner[t.cell] != t.series) {
 				continue
 			}
 			moved[n] = uint32(len(x.keys.nodes))

@@ -15,6 +15,12 @@ import (
 // label sets have equal text, so it is also the identity of a series.
 type Labels string
 
+// Label is a name and a value that is not escaped.
+type Label = mmapfile.Label
+
+// NewLabels returns the label set of labels that are sorted by name.
+func NewLabels(labels []Label) Labels { return labelsOf(labels) }
+
 // labelsOf renders labels, which are sorted by name.
 func labelsOf(labels []mmapfile.Label) Labels {
 	n := 0

@@ -37,6 +37,7 @@ type modelFile struct {
 	entries []*modelEntry
 	counted bool // its values count
 	copied  bool // it is not mapped
+	ended   bool // its writer is dead, for gauges that rules make live
 
 	walker mmapfile.Walker
 	part   *Part
@@ -90,6 +91,7 @@ func (f *modelFile) index(t *testing.T, x *Index) {
 	}
 	if f.part == nil {
 		f.part, f.walker = x.Add(f.name), mmapfile.Walker{}
+		f.part.Ended(f.ended)
 	}
 	if err := f.walker.Walk(f.data, func(e mmapfile.Entry) error {
 		dropped, reason, err := f.part.Add(e)
@@ -112,6 +114,12 @@ func (f *modelFile) index(t *testing.T, x *Index) {
 // thaw makes a frozen part a read one again, as for a new writer.
 func (f *modelFile) thaw(x *Index) {
 	if f.part != nil && f.part.Frozen() {
+		f.remove(x)
+	}
+}
+
+func (f *modelFile) remove(x *Index) {
+	if f.part != nil {
 		x.Remove(f.part)
 		f.part = nil
 	}
@@ -129,15 +137,22 @@ type modelSeries struct {
 
 func stale(v float64) bool { return math.Float64bits(v) == mmapfile.StaleBits }
 
+// equalFloats has NaNs equal, too.
+var equalFloats = gocmp.Comparer(func(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) })
+
 // naive merges all files that count into samples by name and labels.
-func naive(files []*modelFile) map[string]float64 {
+func naive(files []*modelFile, rules *modelRules) map[string]float64 {
 	families := make(map[familyKey]map[string]*modelSeries)
 	files = slices.SortedFunc(slices.Values(files), func(a, b *modelFile) int { return cmp.Compare(a.name.String(), b.name.String()) })
 	for _, f := range files {
 		if !f.counted {
 			continue
 		}
-		cumulative := make(map[*modelSeries][]*modelEntry)
+		type source struct {
+			s    *modelSeries
+			full string
+		}
+		cumulative := make(map[source][]*modelEntry)
 		for _, e := range f.entries {
 			k := familyKey{e.family, f.name.Type, f.name.Mode}
 			if f.name.Type == mmapfile.Counter {
@@ -149,7 +164,11 @@ func naive(files []*modelFile) map[string]float64 {
 			}
 			le, bucket := labels["le"]
 			delete(labels, "le")
-			if f.name.Mode.Base() == mmapfile.All {
+			full := modelLabels(labels)
+			if rules.drop[k.name] || !rules.apply(&k, labels, f.ended) {
+				continue
+			}
+			if k.mode.Base() == mmapfile.All {
 				labels["pid"] = f.name.Writer(f.ruby)
 			}
 			if families[k] == nil {
@@ -166,7 +185,7 @@ func naive(files []*modelFile) map[string]float64 {
 			}
 			switch {
 			case f.ruby && f.name.Type == mmapfile.Histogram && e.sample != e.family+"_sum":
-				cumulative[s] = append(cumulative[s], e)
+				cumulative[source{s, full}] = append(cumulative[source{s, full}], e)
 			case bucket:
 				bound, _ := strconv.ParseFloat(le, 64)
 				s.buckets[bound] += e.value
@@ -177,21 +196,21 @@ func naive(files []*modelFile) map[string]float64 {
 				s.sum += e.value
 				s.hasSum = true
 			default:
-				s.add(f.name, e)
+				s.add(k, e)
 			}
 		}
 		for s, entries := range cumulative {
-			s.addCumulative(entries)
+			s.s.addCumulative(entries)
 		}
 	}
 	return modelServe(families)
 }
 
-func (s *modelSeries) add(name mmapfile.Name, e *modelEntry) {
+func (s *modelSeries) add(k familyKey, e *modelEntry) {
 	first := !s.set
 	s.set = true
-	switch base := name.Mode.Base(); {
-	case name.Type == mmapfile.Counter, base == mmapfile.Sum:
+	switch base := k.mode.Base(); {
+	case k.typ == mmapfile.Counter, base == mmapfile.Sum, base == mmapfile.All && !first:
 		s.value += e.value
 	case base == mmapfile.All:
 		s.value = e.value
@@ -349,6 +368,7 @@ type world struct {
 	rnd   *rand.Rand
 	files []*modelFile
 	next  int
+	rules *modelRules
 }
 
 func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
@@ -447,15 +467,22 @@ func (w *world) step(t *testing.T, x *Index) {
 	case n < 90:
 		f.copied = !f.copied
 	case n < 94: // its writer dies: a live gauge's values do not count any more
+		if f.ended = true; f.part != nil && !f.part.Frozen() {
+			f.part.Ended(true)
+		} else {
+			f.remove(x)
+		}
 		if f.name.Mode.Live() {
 			f.counted = false
-			if f.part != nil {
-				x.Remove(f.part)
-				f.part = nil
-			}
+			f.remove(x)
 		}
 	case n < 97: // a new process takes the file up
-		f.counted = true
+		f.counted, f.ended = true, false
+		if f.part != nil && f.part.Lost() {
+			f.remove(x)
+		} else if f.part != nil {
+			f.part.Ended(false)
+		}
 	case n < 99: // somebody deletes the file
 		if f.part != nil {
 			x.Remove(f.part)
@@ -474,7 +501,11 @@ func TestModel(t *testing.T) {
 	for round := range rounds {
 		share = []int{1, 20, 1 << 15}[round%3] // so that a few entries are work for several cores
 		x := New()
-		w := &world{rnd: rand.New(rand.NewPCG(seed, uint64(round)))}
+		w := &world{rnd: rand.New(rand.NewPCG(seed, uint64(round))), rules: new(modelRules)}
+		if round%2 == 1 {
+			w.rules = newModelRules(w.rnd)
+			x.Rule(w.rules.rules(t))
+		}
 		for range 12 {
 			for range w.rnd.IntN(120) {
 				w.step(t, x)
@@ -491,9 +522,8 @@ func TestModel(t *testing.T) {
 			if len(faulted) > 0 {
 				t.Fatal("faults in plain memory")
 			}
-			got, want := flatten(t, s), naive(w.files)
-			equal := gocmp.Comparer(func(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) })
-			if diff := gocmp.Diff(want, got, equal); diff != "" {
+			got, want := flatten(t, s), naive(w.files, w.rules)
+			if diff := gocmp.Diff(want, got, equalFloats); diff != "" {
 				t.Fatalf("round %d (-model +index):\n%s", round, diff)
 			}
 			checkFresh(t, w, got)
@@ -507,14 +537,14 @@ func TestModel(t *testing.T) {
 func checkFresh(t *testing.T, w *world, want map[string]float64) {
 	t.Helper()
 	x := New()
+	x.Rule(w.rules.rules(t))
 	for _, i := range w.rnd.Perm(len(w.files)) {
 		f := *w.files[i]
 		f.part = nil
 		f.index(t, x)
 	}
 	s, _ := x.Snapshot()
-	equal := gocmp.Comparer(func(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) })
-	if diff := gocmp.Diff(want, flatten(t, s), equal); diff != "" {
+	if diff := gocmp.Diff(want, flatten(t, s), equalFloats); diff != "" {
 		t.Fatalf("an index made anew differs (-old +new):\n%s", diff)
 	}
 }
@@ -537,8 +567,7 @@ func checkSelect(t *testing.T, w *world, x *Index, s *Snapshot) {
 	if len(faulted) > 0 {
 		t.Fatal("faults in plain memory")
 	}
-	equal := gocmp.Comparer(func(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) })
-	if diff := gocmp.Diff(flatten(t, part), flatten(t, got), equal); diff != "" {
+	if diff := gocmp.Diff(flatten(t, part), flatten(t, got), equalFloats); diff != "" {
 		t.Fatalf("a selection differs (-whole +selection):\n%s", diff)
 	}
 	for _, f := range s.Families {
@@ -554,11 +583,8 @@ func checkCells(t *testing.T, x *Index) {
 	x.tidy()
 	refs := make(map[uint32]uint32)
 	for _, p := range x.parts {
-		for _, e := range p.plain {
-			refs[e.cell]++
-		}
-		for _, e := range p.cumulative {
-			refs[e.cell]++
+		for cell := range p.cells {
+			refs[cell]++
 		}
 	}
 	free := 0

@@ -39,7 +39,14 @@ type Part struct {
 	refused     bool  // it has not got all of it
 	archive     bool  // it may take all of it
 	heirOf      *Part // see AddHeir
-	pending     bool  // see AddPending
+
+	// others have the entries that rules have merged in another mode than the file's,
+	// and of is the part that they are of. See [Part.Ended] for the rest.
+	others      []*Part
+	of          *Part
+	ended, lost bool
+
+	pending bool // see AddPending
 }
 
 // Reader reads the content of a file that is not mapped, up to where its entries
@@ -76,6 +83,7 @@ func (e *droppedError) Error() string { return "dropped: " + e.reason.String() }
 // at all; it wraps [mmapfile.ErrKey]. An entry that can't be served is counted
 // and reported by dropped, and is no error.
 func (p *Part) Add(e mmapfile.Entry) (dropped bool, reason Reason, err error) {
+	pending := p.pending
 	t, err := p.x.admit(p, e.Key)
 	if d, ok := err.(*droppedError); ok {
 		p.x.dropped[d.reason]++
@@ -84,12 +92,28 @@ func (p *Part) Add(e mmapfile.Entry) (dropped bool, reason Reason, err error) {
 	if err != nil {
 		return false, 0, err
 	}
-	if !p.pending {
-		p.x.entries.taken++
+	if t.drop {
+		return false, 0, nil
 	}
-	p.x.retain(t.cell)
+	x := p.x
+	if p.name.Type == mmapfile.Gauge && len(x.rules.Modes) > 0 {
+		s := x.owner[t.cell]
+		if p = p.counted(s.fam); p == nil {
+			if s.use&entriesMask == 0 {
+				x.drop(s) // it was made for this entry
+			}
+			return false, 0, nil
+		}
+	}
+	if !pending {
+		x.entries.taken++
+	}
+	x.retain(t.cell)
 	if !math.IsNaN(t.bound) {
-		series := p.x.owner[t.cell].infinity
+		series := x.owner[t.cell].infinity
+		if t.source != 0 {
+			series = t.source
+		}
 		p.cumulative = append(p.cumulative, cumulativeEntry{entry{e.Value, t.cell}, series, lowest, t.bound})
 		p.unsorted = true
 		return false, 0, nil
@@ -123,6 +147,9 @@ func (p *Part) append(e entry) {
 
 // Trim gives back the room that was kept for further entries.
 func (p *Part) Trim() {
+	for _, other := range p.others {
+		other.Trim()
+	}
 	if p.frozen == nil && cap(p.plain) > len(p.plain) {
 		if n := len(p.plain); len(p.keys.like) == n && n > 0 && &p.keys.like[0] == &p.plain[0] {
 			p.plain = slices.Clone(p.plain)
@@ -136,32 +163,65 @@ func (p *Part) Trim() {
 	}
 }
 
+// In reports whether the part is one of the index.
+func (p *Part) In(x *Index) bool { return p.x == x }
+
 // Entries returns how many entries the part has.
-func (p *Part) Entries() int { return len(p.plain) + len(p.cumulative) }
+func (p *Part) Entries() int {
+	n := len(p.plain) + len(p.cumulative)
+	for _, other := range p.others {
+		n += other.Entries()
+	}
+	return n
+}
 
 // Offsets yields where the values of its entries are in the file, in any order.
 func (p *Part) Offsets(yield func(uint32) bool) {
+	p.each(func(e entry) bool { return yield(e.off) })
+}
+
+// cells yields which cells its entries feed, in any order.
+func (p *Part) cells(yield func(uint32) bool) {
+	p.each(func(e entry) bool { return yield(e.cell) })
+}
+
+// each yields all entries, until that returns false.
+func (p *Part) each(yield func(entry) bool) bool {
 	for _, e := range p.plain {
-		if !yield(e.off) {
-			return
+		if !yield(e) {
+			return false
 		}
 	}
-	for _, e := range p.cumulative {
-		if !yield(e.off) {
-			return
+	for i := range p.cumulative {
+		if !yield(p.cumulative[i].entry) {
+			return false
 		}
 	}
+	for _, other := range p.others {
+		if !other.each(yield) {
+			return false
+		}
+	}
+	return true
 }
 
 // Map tells the part where its file's content is from now on. bytes must stay
 // good until the next call; entries that it does not reach count as absent.
 func (p *Part) Map(bytes mmapfile.Bytes, l mmapfile.Layout) {
 	p.bytes, p.read, p.stamp = bytes, nil, l == mmapfile.ValueTimestamp
+	p.mapOthers()
 }
 
 // MapBy is Map for a file that is read anew for each snapshot.
 func (p *Part) MapBy(read Reader, l mmapfile.Layout) {
 	p.bytes, p.read, p.stamp = nil, read, l == mmapfile.ValueTimestamp
+	p.mapOthers()
+}
+
+func (p *Part) mapOthers() {
+	for _, other := range p.others {
+		other.bytes, other.read, other.stamp = p.bytes, p.read, p.stamp
+	}
 }
 
 // Frozen reports whether the part is frozen.

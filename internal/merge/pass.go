@@ -16,6 +16,15 @@ type pass struct {
 	absent  []uint32  // cells, one for each entry that was found deleted or cut off
 	scratch []byte    // for files that are not mapped
 	faulted []Fault
+	joins   bool // several entries of a part may feed one cell
+}
+
+// whole returns the part of a whole file.
+func (p *Part) whole() *Part {
+	if p.of != nil {
+		return p.of
+	}
+	return p
 }
 
 // Fault is a part that could not be read to its end, and why.
@@ -34,7 +43,7 @@ func (w *pass) run(parts []*Part, wanted *selection) {
 			}
 		})
 		if err != nil {
-			w.faulted = append(w.faulted, Fault{parts[next], err})
+			w.faulted = append(w.faulted, Fault{parts[next].whole(), err})
 			next++
 		}
 	}
@@ -50,7 +59,7 @@ func (w *pass) part(p *Part, wanted *selection) {
 	if p.read != nil {
 		var err error
 		if bytes, err = p.read(&w.scratch); err != nil {
-			w.faulted = append(w.faulted, Fault{p, err})
+			w.faulted = append(w.faulted, Fault{p.whole(), err})
 		}
 	}
 	p.sort()
@@ -120,6 +129,10 @@ func (w *pass) add(p *Part, cell uint32, e value) {
 	}
 	switch p.name.Mode.Base() {
 	case mmapfile.All:
+		if w.joins {
+			w.plus(cell, v)
+			return
+		}
 		*cur = v
 	case mmapfile.Sum:
 		w.plus(cell, v)
@@ -314,6 +327,7 @@ func (x *Index) firstPass() *pass {
 	}
 	w := &x.passes[0]
 	w.acc, w.rest, w.stamps = x.acc, x.rest, x.stamps
+	w.joins = len(x.rules.DropLabels) > 0
 	w.absent = append(w.absent[:0], x.cold.absent...)
 	return w
 }

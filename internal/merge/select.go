@@ -13,7 +13,7 @@ func (x *Index) Select(choose Choose) (s *Snapshot, faulted []Fault) {
 	for _, f := range choose(x.catalog.find) {
 		chosen[f] = true
 	}
-	c := &catalog{whole: x.catalog}
+	c := &catalog{wholes: []*catalog{x.catalog}}
 	wanted := &selection{kinds: make(map[kind]bool), picked: make(map[*entry]picked)}
 	for i := range x.catalog.Families {
 		f := &x.catalog.Families[i]

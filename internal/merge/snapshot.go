@@ -41,7 +41,7 @@ type Family struct {
 	Help   string // empty where no writer gave one
 	Type   Type
 	Mode   mmapfile.Mode
-	Series []*Series // by label values, each label set once
+	Series []*Series // by label values, each label set once; what was joined, index by index
 	Bounds []Bound   // what the series' buckets refer to
 
 	first int // of its values
@@ -55,7 +55,7 @@ type catalog struct {
 	conflicts []Conflict // but for the bounds'
 	cells     []uint32   // for each value of a snapshot the cell it comes from
 	unset     []uint32   // cells that start as NaN
-	whole     *catalog   // of a selection: what it was selected from
+	wholes    []*catalog // of a selection or what was joined: what it comes from
 }
 
 // Conflict is a disagreement between writers on a family. The family, or what is
@@ -122,10 +122,10 @@ func (s *Snapshot) Values(f *Family) []float64 { return s.values[f.first:] }
 
 // Has reports whether there is a family of that name, selected or not.
 func (s *Snapshot) Has(name string) bool {
-	if s.whole != nil {
-		return s.whole.find(name) != nil
+	if s.wholes == nil {
+		return s.find(name) != nil
 	}
-	return s.find(name) != nil
+	return slices.ContainsFunc(s.wholes, func(c *catalog) bool { return c.find(name) != nil })
 }
 
 // Find returns the family of that name, nil if there is none.
@@ -218,11 +218,8 @@ func (x *Index) held() []uint32 {
 	}
 	held := make([]uint32, len(x.refs))
 	for _, p := range x.pending {
-		for _, e := range p.plain {
-			held[e.cell]++
-		}
-		for i := range p.cumulative {
-			held[p.cumulative[i].cell]++
+		for off := range p.cells {
+			held[off]++
 		}
 	}
 	return held
@@ -358,11 +355,15 @@ func precedence(t mmapfile.Type) int {
 
 // names returns the names that a family takes in an exposition.
 func (f *family) names() []string {
-	switch f.typ {
+	return namesOf(f.name, f.typ)
+}
+
+func namesOf(name string, typ mmapfile.Type) []string {
+	switch typ {
 	case mmapfile.Histogram:
-		return []string{f.name, f.name + infixBucket, f.name + infixCount, f.name + infixSum}
+		return []string{name, name + infixBucket, name + infixCount, name + infixSum}
 	case mmapfile.Summary:
-		return []string{f.name, f.name + infixCount, f.name + infixSum}
+		return []string{name, name + infixCount, name + infixSum}
 	}
-	return []string{f.name}
+	return []string{name}
 }

@@ -56,6 +56,14 @@ func (m Mode) Base() Mode {
 	return m
 }
 
+// AsLive returns the mode with liveness: LiveAll for All and LiveAll.
+func (m Mode) AsLive() Mode {
+	if m == NoMode || m.Live() {
+		return m
+	}
+	return m + 1
+}
+
 // Modes returns all gauge modes, in the order in which a conflict between two
 // of them is decided: the earlier wins.
 func Modes() []Mode {

@@ -27,3 +27,6 @@ func LossSignals() []os.Signal { return []os.Signal{syscall.SIGHUP, syscall.SIGP
 // not waited for included. It does not need /proc, which may not show the processes
 // of others.
 func Exists(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
+
+// Refused reports whether an error says that nobody listens on a socket that is there.
+func Refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }

@@ -133,7 +133,7 @@ func (d *Dir) committedLocked(archive mmapfile.Name, files []*file, ready *file)
 	// The new ones first: series that have entries all the time remain what they are.
 	info, err := d.lstat(base)
 	fresh := &file{base: base, name: archive}
-	if err == nil && ready != nil && ready.id == mmapfile.ID(info) && ready.size == info.Size() {
+	if err == nil && ready != nil && ready.part.In(d.index) && ready.id == mmapfile.ID(info) && ready.size == info.Size() {
 		fresh = ready
 	}
 	fresh.base, fresh.scan = base, d.stats.Scans
@@ -208,7 +208,7 @@ func (d *Dir) unready(f *file) {
 }
 
 func (d *Dir) unreadyLocked(f *file) {
-	if f.part != nil {
+	if f.part != nil && f.part.In(d.index) {
 		d.index.Remove(f.part)
 		f.part = nil
 	}
@@ -225,6 +225,7 @@ func (d *Dir) startLocked(f *file, info fs.FileInfo) error {
 	f.f.Moved(d.pathOf(f.base))
 	f.changed = mmapfile.Changed(info)
 	f.part.Start()
+	f.part.Ended(true)
 	d.byPart[f.part] = f
 	d.mapLocked(f)
 	if err := d.recognizeLocked(f, info); err != nil {

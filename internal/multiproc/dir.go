@@ -19,6 +19,7 @@ import (
 // Options are the settings of a directory. All but Path may be zero.
 type Options struct {
 	Path     string           // the directory; need not exist yet
+	Name     string           // what its owner calls it, if anything
 	Liveness mmapfile.Probe   // how to tell whether a writer is alive
 	Logger   *slog.Logger     // default: none
 	Rescan   time.Duration    // how often to look without being told; default 5 s
@@ -26,6 +27,7 @@ type Options struct {
 	Limits   *Limits          // default DefaultLimits()
 	Now      func() time.Time // default time.Now
 	Fold     Folding          // what Run does with dead writers' files; default nothing
+	Rules    merge.Rules      // how families are served otherwise than their writers have it
 }
 
 // Dir is a watched directory. Its methods are safe for concurrent use.
@@ -39,6 +41,7 @@ type Dir struct {
 	next   *flight
 
 	synced atomic.Pointer[time.Time] // end of the last sync
+	pulse  pulse
 
 	// mu protects all below. It is held during a snapshot or a sync, across the
 	// system calls that look at the directory.
@@ -169,6 +172,8 @@ func Open(opts Options) *Dir {
 		files: make(map[string]*file), byPart: make(map[*merge.Part]*file), lingering: make(map[string]bool),
 	}
 	d.index.Limit(opts.Limits.Limits)
+	d.index.Rule(opts.Rules)
+	d.pulse.opened = opts.Now()
 	return d
 }
 
@@ -235,6 +240,8 @@ func (d *Dir) Select(ctx context.Context, choose merge.Choose) (*merge.Snapshot,
 
 // mergeLocked looks at the directory and merges it.
 func (d *Dir) mergeLocked(merged func() (*merge.Snapshot, []merge.Fault)) (s *merge.Snapshot, err error) {
+	d.pulse.merging.set(&d.pulse, d.opts.Now())
+	defer d.pulse.merging.clear()
 	begun := d.opts.Now()
 	defer func() { d.merges.Observe(d.opts.Now().Sub(begun)) }()
 	d.starved = nil
@@ -279,6 +286,22 @@ func (d *Dir) Sync(full bool) {
 	defer d.mu.Unlock()
 	d.syncLocked(full)
 }
+
+// Rule changes the rules. All files are read anew for that, as at the start.
+func (d *Dir) Rule(r merge.Rules) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dropAllLocked()
+	d.index = d.index.Anew(r)
+	d.seen.stale, d.seen.whole = true, false
+	d.syncLocked(false)
+}
+
+// Path returns the directory's path.
+func (d *Dir) Path() string { return d.opts.Path }
+
+// Name returns what the directory's owner calls it, if anything.
+func (d *Dir) Name() string { return d.opts.Name }
 
 // Ready reports whether the directory has been looked at for the first time.
 func (d *Dir) Ready() bool { return d.synced.Load() != nil }

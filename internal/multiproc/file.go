@@ -101,6 +101,7 @@ func (d *Dir) uncountLocked(f *file) {
 // countLocked takes a file's values in.
 func (d *Dir) countLocked(f *file) {
 	f.part = d.index.Add(f.name)
+	f.part.Ended(f.verdict.State == mmapfile.Dead)
 	d.byPart[f.part] = f
 	d.placeLocked(f)
 }
@@ -110,6 +111,10 @@ func (d *Dir) countLocked(f *file) {
 func (f *file) counts() bool {
 	return f.verdict.State != mmapfile.Dead || !f.name.Mode.Live()
 }
+
+// live reports whether some of the file's values count only as long as its writer is
+// alive.
+func (f *file) live() bool { return f.name.Mode.Live() || f.part != nil && f.part.Live() }
 
 // frozen reports whether the file was proven dead and read a last time: its values
 // are on the heap.
@@ -173,6 +178,9 @@ func (d *Dir) probeLocked(f *file) {
 	if f.verdict.Err != nil {
 		d.unprobedLocked(f)
 	}
+	if f.part != nil && f.verdict.State == mmapfile.Dead {
+		f.part.Ended(true)
+	}
 	switch {
 	case !f.counts():
 		d.uncountLocked(f)
@@ -184,8 +192,8 @@ func (d *Dir) probeLocked(f *file) {
 		} else {
 			d.placeLocked(f) // it is counted by its probe
 		}
-	case f.part == nil:
-		if was.State == mmapfile.Dead {
+	case f.part == nil, f.part.Lost() && f.verdict.State != mmapfile.Dead:
+		if was.State == mmapfile.Dead || f.part != nil {
 			// A new process has taken up the file: all its entries are new to us.
 			if d.reopenLocked(f) != nil {
 				return
@@ -193,6 +201,8 @@ func (d *Dir) probeLocked(f *file) {
 		}
 		d.countLocked(f)
 		d.walkLocked(f, false)
+	case f.verdict.State != mmapfile.Dead:
+		f.part.Ended(false)
 	}
 }
 

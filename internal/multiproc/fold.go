@@ -166,7 +166,10 @@ func (w *folder) work(ctx context.Context, least int) error {
 	some := len(expired) > 0
 	kinds := make(map[mmapfile.Name][]*file)
 	for _, archive := range fold.Archives() {
-		files := w.dead(func(f *file) bool { return f.name.Archive() == archive })
+		files := w.dead(func(f *file) bool {
+			// What a rule merges in another mode would not be the same in an archive.
+			return f.name.Archive() == archive && (f.part == nil || !f.part.Overruled())
+		})
 		if len(files) < least {
 			continue
 		}

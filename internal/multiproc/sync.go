@@ -48,7 +48,7 @@ func (d *Dir) syncLocked(full bool) {
 		switch {
 		case f.f == nil:
 			d.retryLocked(f)
-		case f.name.Mode.Live():
+		case f.live():
 			d.probeLocked(f)
 		}
 	}

@@ -23,6 +23,8 @@ const settle = 20 * time.Millisecond
 // all there is where the kernel can't tell. A snapshot does not rely on it.
 func (d *Dir) Run(ctx context.Context) {
 	w := &watch{d: d}
+	d.pulse.watching.set(&d.pulse, d.opts.Now())
+	defer d.pulse.watching.clear()
 	d.run(true)
 	defer d.run(false)
 	defer w.close()
@@ -65,6 +67,7 @@ func (d *Dir) Run(ctx context.Context) {
 				w.unfreeze()
 			}
 		case <-rescan.C:
+			d.pulse.watching.set(&d.pulse, d.opts.Now())
 			d.look(w.w == nil)
 			w.follow()
 		case <-burst.C:

@@ -54,17 +54,47 @@ var (
 		candidates: []string{"/usr/bin/ruby", "ruby"},
 		probe:      []string{"-e", "require 'prometheus/client'; require 'fast_mmaped_file'"},
 	}
+	// Puma is the Ruby server.
+	Puma = &Peer{
+		name:       "puma",
+		candidates: []string{"/usr/bin/puma", "puma"},
+		probe:      []string{"--version"},
+	}
 	// Prometheus is the server.
 	Prometheus = &Peer{
 		name:       "prometheus",
 		candidates: []string{"prometheus"},
 		probe:      []string{"--version"},
 	}
+	// VictoriaMetrics is the server of that name.
+	VictoriaMetrics = &Peer{
+		name:       "victoria-metrics",
+		candidates: []string{"victoria-metrics"},
+		probe:      []string{"-version"},
+	}
 	// Promtool is the command that comes with the server.
 	Promtool = &Peer{
 		name:       "promtool",
 		candidates: []string{"promtool"},
 		probe:      []string{"--version"},
+	}
+	// Curl is curl(1), which knows unix sockets.
+	Curl = &Peer{
+		name:       "curl",
+		candidates: []string{"curl"},
+		probe:      []string{"--version"},
+	}
+	// SystemdAnalyze is the command that reads unit files.
+	SystemdAnalyze = &Peer{
+		name:       "systemd-analyze",
+		candidates: []string{"systemd-analyze"},
+		probe:      []string{"--version"},
+	}
+	// Dpkg is dpkg, on a system that it rules.
+	Dpkg = &Peer{
+		name:       "dpkg with a database",
+		candidates: []string{"dpkg"},
+		probe:      []string{"--status", "dpkg"},
 	}
 	// Unshare is unshare(1), with the right to make PID namespaces.
 	Unshare = &Peer{

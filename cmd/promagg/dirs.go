@@ -1,0 +1,126 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/promagg/promagg/internal/merge"
+	"github.com/promagg/promagg/internal/mmapfile"
+	"github.com/promagg/promagg/internal/multiproc"
+)
+
+// dirsFlag are the directories that are served as one.
+type dirsFlag struct {
+	given []string
+	label string
+}
+
+// namedDir is one of them. The name is what its series are labelled with, if it has one.
+type namedDir struct{ name, path string }
+
+func (f *dirsFlag) addFlags(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVarP(&f.given, "dir", "d", nil, "multiprocess directory; `[NAME=]PATH`, more than once for several, each of which needs a name then (default $"+dirEnv[0]+", then $"+dirEnv[1]+")")
+	cmd.Flags().StringVar(&f.label, "dir.label", "app", "the label that tells the series of named directories apart")
+}
+
+// dirName is what may be the name of a directory, with the sign behind it. What has a
+// slash before the sign is a path.
+var dirName = regexp.MustCompile(`^([A-Za-z0-9_.-]+)=(.+)$`)
+
+// directories returns the directories that --dir or the environment names.
+func (f *dirsFlag) directories() ([]namedDir, error) {
+	if len(f.given) == 0 {
+		dir, err := directory("")
+		return []namedDir{{path: dir}}, err
+	}
+	var dirs []namedDir
+	for _, s := range f.given {
+		d := namedDir{path: s}
+		if m := dirName.FindStringSubmatch(s); m != nil {
+			d = namedDir{m[1], m[2]}
+		}
+		switch {
+		case d.path == "":
+			return nil, usageError{fmt.Errorf("--dir: want a path, got none")}
+		case d.name == "" && len(f.given) > 1:
+			return nil, usageError{fmt.Errorf("--dir %s: of several directories each needs a name: NAME=%s", s, s)}
+		}
+		for _, o := range dirs {
+			if o.name == d.name {
+				return nil, usageError{fmt.Errorf("--dir %s: the name is that of %s already: choose another one", s, o.path)}
+			}
+			if filepath.Clean(o.path) == filepath.Clean(d.path) {
+				return nil, usageError{fmt.Errorf("--dir %s: %s is there already: give each directory once", s, o.path)}
+			}
+		}
+		dirs = append(dirs, d)
+	}
+	if err := merge.CheckLabel(f.label); err != nil {
+		return nil, usageError{fmt.Errorf("--dir.label: %w", err)}
+	}
+	if slices.Contains(ownLabels, f.label) {
+		return nil, usageError{fmt.Errorf("--dir.label: promagg's own metrics have a label %s: choose another one", f.label)}
+	}
+	return dirs, nil
+}
+
+// ownLabels are those of promagg's own metrics of a directory.
+var ownLabels = []string{"kind", "limit", "probe", "reason", "state", "type", "worker"}
+
+// rules returns the rules for one directory: those for all, and its label.
+func (f *dirsFlag) rules(d namedDir, all merge.Rules) (merge.Rules, error) {
+	if d.name == "" {
+		return all, nil
+	}
+	if slices.ContainsFunc(all.Labels, func(l mmapfile.Label) bool { return l.Name == f.label }) {
+		return all, usageError{fmt.Errorf("label %s is that of the directories' names: use --dir.label to have another one for these", f.label)}
+	}
+	all.Labels = append(slices.Clone(all.Labels), mmapfile.Label{Name: f.label, Value: d.name})
+	slices.SortFunc(all.Labels, func(a, b mmapfile.Label) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Value, b.Value))
+	})
+	return all, nil
+}
+
+// options returns the options of each directory: those that all have, and its own.
+func (f *dirsFlag) options(rules *ruleFlags, common multiproc.Options) (all []multiproc.Options, err error) {
+	dirs, err := f.directories()
+	if err != nil {
+		return nil, err
+	}
+	shared, err := rules.rules()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range dirs {
+		o := common
+		o.Path, o.Name = d.path, d.name
+		if o.Rules, err = f.rules(d, shared); err != nil {
+			return nil, err
+		}
+		all = append(all, o)
+	}
+	return all, nil
+}
+
+// openAll opens directories.
+func openAll(all []multiproc.Options) *multiproc.Group {
+	var dirs []*multiproc.Dir
+	for _, o := range all {
+		dirs = append(dirs, multiproc.Open(o))
+	}
+	return multiproc.NewGroup(dirs...)
+}
+
+func paths(all []multiproc.Options) (list []string) {
+	for _, o := range all {
+		list = append(list, o.Path)
+	}
+	return list
+}

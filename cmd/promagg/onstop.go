@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/spf13/cobra"
+
+	"github.com/promagg/promagg/internal/multiproc"
+)
+
+// stopFlag says what becomes of value files at the stop.
+type stopFlag string
+
+const keep = "keep" // the other one is cleanUp
+
+func addStopFlag(cmd *cobra.Command, s *stopFlag) {
+	cmd.Flags().Var(s, "on-stop", "what to do with value files at the stop: keep them, or clean the directory as promagg clean does")
+}
+
+func (s *stopFlag) String() string { return string(*s) }
+
+func (s *stopFlag) Set(v string) error {
+	if v != keep && v != cleanUp {
+		return fmt.Errorf("want keep or clean, got %q", v)
+	}
+	*s = stopFlag(v)
+	return nil
+}
+
+func (s *stopFlag) Type() string { return "what" }
+
+// do cleans the directories if they are to be cleaned. Nobody may be serving them any
+// more in this process. That somebody writes one still is no fault of the stop, and is
+// logged.
+func (s *stopFlag) do(all []multiproc.Options) (err error) {
+	if *s != cleanUp {
+		return nil
+	}
+	for _, o := range all {
+		err = errors.Join(err, cleanAtStop(o))
+	}
+	return err
+}
+
+func cleanAtStop(o multiproc.Options) error {
+	removed, err := multiproc.Clean(o.Path, false, false)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, multiproc.ErrWriters):
+		o.Logger.Warn("the directory was not cleaned: run promagg clean once the application has ended", "dir", o.Path, "err", err)
+		return nil
+	case err != nil:
+		return fmt.Errorf("--on-stop=clean: %w", err)
+	}
+	o.Logger.Info("the directory was cleaned", "dir", o.Path, "files", len(removed))
+	return nil
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/promagg/promagg/internal/merge"
+)
+
+func describe(r merge.Rules) string {
+	var all []string
+	for _, m := range r.Modes {
+		all = append(all, fmt.Sprintf("mode %s %s", m.Family, m.Mode))
+	}
+	for _, e := range r.Drop {
+		all = append(all, fmt.Sprintf("drop %s", e))
+	}
+	for _, l := range r.DropLabels {
+		all = append(all, fmt.Sprintf("drop-label %s %s", l.Family, l.Label))
+	}
+	for _, l := range r.Labels {
+		all = append(all, fmt.Sprintf("label %s=%s", l.Name, l.Value))
+	}
+	return strings.Join(all, "; ")
+}
+
+// TestRuleFlags: what flags and a file say, and what they may not say.
+func TestRuleFlags(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "rules.yml")
+	if err := os.WriteFile(file, []byte(`
+gauge_modes:
+  - {family: "mem_.*", mode: livesum}
+drop: ["go_.*"]
+drop_labels:
+  - {family: ".*", label: path}
+labels: {zone: a, app: web}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bad := filepath.Join(t.TempDir(), "bad.yml")
+	if err := os.WriteFile(bad, []byte("gauge_mode: []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name  string
+		flags ruleFlags
+		want  string // or a part of the error
+	}{
+		{"none", ruleFlags{}, ""},
+		{"all", ruleFlags{modes: []string{"a=b=max", ".*_info=max"}, drop: []string{"x|y"}, dropLabels: []string{"h=le2"}, labels: []string{"k=v=w"}},
+			"mode ^(?:a=b)$ max; mode ^(?:.*_info)$ max; drop ^(?:x|y)$; drop-label ^(?:h)$ le2; label k=v=w"},
+		{"file", ruleFlags{modes: []string{"mem_x=max"}, labels: []string{"k=v"}, file: file},
+			"mode ^(?:mem_x)$ max; mode ^(?:mem_.*)$ livesum; drop ^(?:go_.*)$; drop-label ^(?:.*)$ path; label app=web; label k=v; label zone=a"},
+		{"no mode", ruleFlags{modes: []string{"max"}}, `--gauge.mode: want REGEX=MODE, got "max"`},
+		{"other mode", ruleFlags{modes: []string{"x=avg"}}, `want one of the modes all, liveall, min, livemin, max, livemax, sum, livesum, got "avg"`},
+		{"mostrecent", ruleFlags{modes: []string{"x=mostrecent"}}, "needs the times that only writers of that mode store"},
+		{"expression", ruleFlags{drop: []string{"("}}, "--drop (: error parsing regexp: missing closing )"},
+		{"le", ruleFlags{dropLabels: []string{".*=le"}}, `label "le" is what a histogram or summary is made of`},
+		{"pid", ruleFlags{dropLabels: []string{".*=pid"}}, "use --gauge.mode to merge them"},
+		{"label name", ruleFlags{labels: []string{"a-b=c"}}, `bad label name "a-b"`},
+		{"label", ruleFlags{labels: []string{"ab"}}, "--label: want NAME=VALUE"},
+		{"label value", ruleFlags{labels: []string{"a=\xff"}}, "the value of label a is not UTF-8"},
+		{"label twice", ruleFlags{labels: []string{"app=jobs"}, file: file}, `--rules.file ` + file + `: label app has another value already, "jobs"`},
+		{"two at once", ruleFlags{drop: []string{"("}, labels: []string{"le=1"}}, `label "le"`},
+		{"unknown field", ruleFlags{file: bad}, "field gauge_mode not found"},
+		{"no file", ruleFlags{file: "/nowhere/rules.yml"}, "--rules.file: open /nowhere/rules.yml: no such file"},
+	} {
+		r, err := c.flags.rules()
+		if got := describe(r); err == nil && got != c.want || err != nil && !strings.Contains(err.Error(), c.want) || err != nil && c.want == "" {
+			t.Errorf("%s: got %q, %v; want %q", c.name, got, err, c.want)
+		}
+	}
+}
+
+// TestDirFlags: names, and what of several directories can't be.
+func TestDirFlags(t *testing.T) {
+	t.Setenv(dirEnv[0], "/from/env")
+	for _, c := range []struct {
+		given []string
+		want  string // or a part of the error
+	}{
+		{nil, "[{ /from/env}]"},
+		{[]string{"/run/a=b"}, "[{ /run/a=b}]"},
+		{[]string{"./a=b"}, "[{ ./a=b}]"},
+		{[]string{"web=/run/a=b"}, "[{web /run/a=b}]"},
+		{[]string{"web=/run/web", "jobs=/run/jobs"}, "[{web /run/web} {jobs /run/jobs}]"},
+		{[]string{"web=/run/web", "/run/jobs"}, "each needs a name: NAME=/run/jobs"},
+		{[]string{"web=/run/web", "web=/run/jobs"}, "the name is that of /run/web already"},
+		{[]string{"web=/run/web", "jobs=/run/web/"}, "/run/web is there already"},
+		{[]string{""}, "want a path"},
+	} {
+		f := dirsFlag{given: c.given, label: "app"}
+		dirs, err := f.directories()
+		if got := fmt.Sprint(dirs); err == nil && got != c.want || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: got %s, %v; want %s", c.given, got, err, c.want)
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package multiproc
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/promagg/promagg/internal/merge"
+	"github.com/promagg/promagg/internal/mmapfile"
+)
+
+func modeRule(t *testing.T, family string, m mmapfile.Mode) merge.ModeRule {
+	t.Helper()
+	e, err := merge.Expression(family)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return merge.ModeRule{Family: e, Mode: m}
+}
+
+// TestRuleLive: a gauge that a rule makes a live one follows its writer, who dies and
+// comes again, and is found dead at the start.
+func TestRuleLive(t *testing.T) {
+	for _, freezing := range []bool{false, true} {
+		dir := t.TempDir()
+		d, _ := open(t, dir, mmapfile.ProbeAuto)
+		d.freeze(freezing)
+		d.Rule(merge.Rules{Modes: []merge.ModeRule{modeRule(t, "conns", mmapfile.LiveSum)}})
+		write(t, dir, "gauge_all_1.db", "conns", 1)
+		mortal, _ := write(t, dir, "gauge_all_2.db", "conns", 2)
+		want(t, "two living", values(t, d), "conns", 3)
+		if err := mortal.Close(); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "one has died", values(t, d), "conns", 1)
+		d.Sync(true)
+		want(t, "and is looked at", values(t, d), "conns", 1)
+
+		again, err := mmapfile.Create(filepath.Join(dir, "gauge_all_2.db"), mmapfile.ValueTimestamp, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Sync(true)
+		want(t, "it has come again", values(t, d), "conns", 3)
+		if err := again.Close(); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "and died again", values(t, d), "conns", 1)
+		fresh, _ := open(t, dir, mmapfile.ProbeAuto)
+		fresh.Rule(d.opts.Rules)
+		fresh.Rule(merge.Rules{Modes: []merge.ModeRule{modeRule(t, "conns", mmapfile.LiveSum)}})
+		want(t, "found dead", values(t, fresh), "conns", 1)
+		fresh.Close()
+	}
+}
+
+// TestRulesChange: rules that change change what is served, as if it had been so from
+// the start, and what was counted since goes on being counted.
+func TestRulesChange(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := open(t, dir, mmapfile.ProbeAuto)
+	d.freeze(true)
+	write(t, dir, "gauge_max_1.db", "mem", 1)
+	dead, _ := write(t, dir, "gauge_max_2.db", "mem", 2)
+	if err := dead.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "counter_3.db"), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "without rules", values(t, d), "mem", 2)
+	damages := d.Stats().Damages
+	d.Rule(merge.Rules{Modes: []merge.ModeRule{modeRule(t, "mem", mmapfile.Sum)}})
+	want(t, "with a rule", values(t, d), "mem", 3)
+	d.Rule(merge.Rules{Labels: []mmapfile.Label{{Name: "app", Value: "web"}}})
+	s, err := d.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := s.Find("mem"); f == nil || len(f.Series) != 1 || f.Series[0].Labels != `app="web"` || s.Values(f)[0] != 2 {
+		t.Errorf("with another one: %+v", f)
+	}
+	d.Rule(merge.Rules{})
+	want(t, "without rules again", values(t, d), "mem", 2)
+	if got := d.Stats().Damages; got < damages || damages == 0 {
+		t.Errorf("%d damages were counted before the rules changed, now %d", damages, got)
+	}
+}
+
+// TestRuleFold: what a rule merges in another mode than its file has is not folded, for
+// an archive would have it merged by the file's.
+func TestRuleFold(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := open(t, dir, mmapfile.ProbeAuto)
+	d.opts.Fold.Retention = Forever
+	d.Rule(merge.Rules{Modes: []merge.ModeRule{modeRule(t, "mem", mmapfile.Sum)}})
+	for base, key := range map[string]string{"gauge_max_1.db": "mem", "gauge_max_2.db": "mem", "gauge_max_3.db": "other", "counter_4.db": "c_total"} {
+		w, _ := write(t, dir, base, key, 5)
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		want(t, "before and after", values(t, d), "mem", 10, "other", 5, "c_total", 5)
+		foldOnce(t, d)
+	}
+	wantNames(t, dir, "counter_archived.db", "gauge_max_1.db", "gauge_max_2.db", "gauge_max_archived.db")
+}
