@@ -74,6 +74,7 @@ direction() {
     internal/multiproc | internal/multiproc/*) allowed='internal/duration internal/fold internal/merge internal/mmapfile' ;;
     internal/procs | internal/procs/*) allowed='internal/mmapfile internal/multiproc' ;;
     internal/check | internal/check/*) allowed='internal/merge internal/mmapfile internal/multiproc' ;;
+    internal/top | internal/top/*) allowed='internal/mmapfile internal/multiproc internal/procs' ;;
     internal/demo | internal/demo/*) allowed='internal/mmapfile pkg/client' ;;
     # What a worker links must not grow: not even by the packages below it.
     pkg/client) allowed='internal/mmapfile' own='' ;;

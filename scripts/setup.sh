@@ -34,18 +34,18 @@ add_demo() {
 add_test() {
   add_demo
   # gcc and libc6-dev: the race detector needs cgo. util-linux: unshare. mount and
-  # those behind it: disks that fail. systemd: what reads our units.
+  # those behind it: disks that fail. systemd: what reads our units. tmux: a terminal.
   packages+=(
     curl prometheus victoria-metrics systemd
     ruby ruby-prometheus-client-mmap puma
     gcc libc6-dev
-    util-linux mount e2fsprogs btrfs-progs
+    util-linux mount e2fsprogs btrfs-progs tmux
   )
   programs+=(
     curl prometheus victoria-metrics systemd-analyze
     ruby 'prometheus-client-mmap (Ruby gem)' puma
     gcc
-    unshare mount mkfs.ext4 mkfs.btrfs
+    unshare mount mkfs.ext4 mkfs.btrfs tmux
   )
 }
 

@@ -77,7 +77,7 @@ Start it beside the server, with the same PROMETHEUS_MULTIPROC_DIR:
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newServe(), newRun(), newExport(), newMerge(), newInspect(), newCheck(), newFold(), newClean(), newMarkDead(), newDemo(), newDemoWorker(), newVersion())
+	root.AddCommand(newServe(), newRun(), newExport(), newMerge(), newInspect(), newCheck(), newFold(), newClean(), newMarkDead(), newTop(), newDemo(), newDemoWorker(), newVersion())
 	for _, more := range moreCommands {
 		root.AddCommand(more())
 	}

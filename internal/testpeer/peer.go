@@ -120,6 +120,12 @@ var (
 		candidates: []string{"unshare"},
 		probe:      []string{"--mount", "sh", "-c", mountOverlay + "true", "/tmp"},
 	}
+	// Tmux is tmux(1), a terminal without a screen.
+	Tmux = &Peer{
+		name:       "tmux",
+		candidates: []string{"tmux"},
+		probe:      []string{"-V"},
+	}
 	// Setpriv is setpriv(1), which runs a program as another user.
 	Setpriv = &Peer{
 		name:       "setpriv",
