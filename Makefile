@@ -23,7 +23,7 @@ ldflags = -X $(version_pkg).Version=$(VERSION) \
           -X $(version_pkg).BuildDate=$(BUILD_DATE)
 
 .DEFAULT_GOAL := help
-.PHONY: help build docs docs-metrics man demo demo-gunicorn test lint fuzz chaos soak bench bench-quick deb dist dist-check clean
+.PHONY: help build docs docs-metrics man demo demo-gunicorn test lint fuzz chaos soak bench bench-quick deb dist dist-check trial clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -109,6 +109,10 @@ dist: man ## Make release archives, bills of materials and checksums in dist
 
 dist-check: ## Make all of that twice, and compare
 	scripts/dist-check.sh
+
+# As root. With ROOT=DIR, a system that debootstrap has made, it need not be made anew.
+trial: deb ## Try package, units, gunicorn, TLS and remote write in a fresh Debian 12
+	scripts/trial.sh dist/promagg_*_amd64.deb $(ROOT)
 
 clean: ## Remove what was built
 	rm -rf bin dist

@@ -25,6 +25,7 @@ fi
 cp "$deb" "$root/root/promagg.deb"
 cp "$(dirname "${BASH_SOURCE[0]}")/trial-inside.sh" "$root/root/trial.sh"
 cp /etc/resolv.conf "$root/etc/resolv.conf"
+grep -qs localhost "$root/etc/hosts" || echo 127.0.0.1 localhost >>"$root/etc/hosts" # a minimal system has none
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount --make-rslave "$root/dev"
