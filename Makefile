@@ -112,7 +112,7 @@ dist-check: ## Make all of that twice, and compare
 
 # As root. With ROOT=DIR, a system that debootstrap has made, it need not be made anew.
 trial: deb ## Try package, units, gunicorn, TLS and remote write in a fresh Debian 12
-	scripts/trial.sh dist/promagg_*_amd64.deb $(ROOT)
+	scripts/trial.sh "$$(ls -t dist/promagg_*_amd64.deb | head -1)" $(ROOT)
 
 clean: ## Remove what was built
 	rm -rf bin dist
