@@ -37,13 +37,15 @@ add_test() {
   # those behind it: disks that fail. systemd: what reads our units.
   packages+=(
     curl prometheus victoria-metrics systemd
-    ruby ruby-prometheus-client-mmap puma
+    ruby ruby-prometheus-client-mmap puma unicorn
+    python3-django python3-fastapi python3-uvicorn celery uwsgi-core uwsgi-plugin-python3
     gcc libc6-dev
     util-linux mount e2fsprogs btrfs-progs
   )
   programs+=(
     curl prometheus victoria-metrics systemd-analyze
-    ruby 'prometheus-client-mmap (Ruby gem)' puma
+    ruby 'prometheus-client-mmap (Ruby gem)' puma unicorn
+    'django (Python module)' 'fastapi (Python module)' 'uvicorn (Python module)' celery uwsgi
     gcc
     unshare mount mkfs.ext4 mkfs.btrfs
   )
