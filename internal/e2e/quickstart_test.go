@@ -141,7 +141,7 @@ func quickStart(t *testing.T, files map[string]string, start, look, expected str
 func TestConfigurationInDocs(t *testing.T) {
 	testpeer.Require(t, testpeer.Promtool)
 	found := 0
-	for _, page := range []string{"quickstart.md"} {
+	for _, page := range []string{"quickstart.md", "migrating.md"} {
 		for _, s := range sections(t, filepath.Join(docs, page)) {
 			for _, text := range s.of("yaml") {
 				found++
