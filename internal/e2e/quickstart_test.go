@@ -14,9 +14,11 @@ import (
 )
 
 const docs = "../../docs"
+const readme = "../../README.md"
 
-// startPeers is what each section of docs/quickstart.md needs that has something to run.
+// startPeers is what each section needs that has something to run.
 var startPeers = map[string][]*testpeer.Peer{
+	"First steps":                    {testpeer.Gunicorn},
 	"gunicorn and Flask":             {testpeer.Gunicorn},
 	"promagg beside the application": {testpeer.Gunicorn},
 	"gunicorn and Django":            {testpeer.Django},
@@ -28,13 +30,13 @@ var startPeers = map[string][]*testpeer.Peer{
 	"Go prefork":                     nil,
 }
 
-// TestQuickStarts runs every quick start as it stands in docs/quickstart.md: its files in
-// an empty directory, the first block of shell to start it, the second to look at it. What
+// TestQuickStarts runs every quick start as it stands in README.md and docs/quickstart.md:
+// its files in an empty directory, the first block of shell to start it, the second to look at it. What
 // that prints has the lines that the page says. Only ports and /run/shop are others.
 func TestQuickStarts(t *testing.T) {
 	files := map[string]string{} // of the sections so far: some go on with what they have
 	ran := map[string]bool{}
-	for _, s := range sections(t, filepath.Join(docs, "quickstart.md")) {
+	for _, s := range append(sections(t, readme), sections(t, filepath.Join(docs, "quickstart.md"))...) {
 		for _, b := range s.blocks {
 			if name := fileName(b); name != "" {
 				files[name] = b.text
@@ -61,7 +63,7 @@ func TestQuickStarts(t *testing.T) {
 	}
 	for title := range startPeers {
 		if !ran[title] {
-			t.Errorf("docs/quickstart.md has no section %q with something to run", title)
+			t.Errorf("the pages have no section %q with something to run", title)
 		}
 	}
 }
@@ -141,8 +143,8 @@ func quickStart(t *testing.T, files map[string]string, start, look, expected str
 func TestConfigurationInDocs(t *testing.T) {
 	testpeer.Require(t, testpeer.Promtool)
 	found := 0
-	for _, page := range []string{"quickstart.md", "migrating.md"} {
-		for _, s := range sections(t, filepath.Join(docs, page)) {
+	for _, page := range []string{readme, docs + "/quickstart.md", docs + "/migrating.md"} {
+		for _, s := range sections(t, page) {
 			for _, text := range s.of("yaml") {
 				found++
 				path := filepath.Join(t.TempDir(), "prometheus.yml")
