@@ -109,7 +109,8 @@ func TestPrometheusSeesEveryRequest(t *testing.T) {
 // prometheus is a Prometheus server that scrapes one target.
 type prometheus struct {
 	*testpeer.Process
-	url string
+	url    string
+	config string // the path of its configuration
 }
 
 func startPrometheus(t *testing.T, target string) *prometheus {
@@ -124,11 +125,8 @@ func startPrometheus(t *testing.T, target string) *prometheus {
 func startPrometheusWith(t *testing.T, scrapes string) *prometheus {
 	t.Helper()
 	dir := t.TempDir()
-	config := filepath.Join(dir, "prometheus.yml")
-	yml := fmt.Sprintf("global: {scrape_interval: %[1]s, scrape_timeout: %[1]s}\nscrape_configs:%[2]s", scrapeInterval, scrapes)
-	if err := os.WriteFile(config, []byte(yml), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	p := &prometheus{config: filepath.Join(dir, "prometheus.yml")}
+	p.configure(t, "scrape_configs:"+scrapes)
 	// It does not tell which port it got if it may choose one, so it gets one that was free just now.
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -136,8 +134,8 @@ func startPrometheusWith(t *testing.T, scrapes string) *prometheus {
 	}
 	address := l.Addr().String()
 	l.Close()
-	p := &prometheus{url: "http://" + address}
-	p.Process = testpeer.Start(t, command(testpeer.Prometheus.Path(), "--config.file", config,
+	p.url = "http://" + address
+	p.Process = testpeer.Start(t, command(testpeer.Prometheus.Path(), "--config.file", p.config,
 		"--storage.tsdb.path", filepath.Join(dir, "data"), "--web.listen-address", address))
 	testpeer.WaitFor(t, "Prometheus", patience, func() error {
 		if ended, err := p.Exited(); ended {
@@ -147,6 +145,22 @@ func startPrometheusWith(t *testing.T, scrapes string) *prometheus {
 		return err
 	})
 	return p
+}
+
+// configure writes its configuration: what is to be scraped, from scrape_configs on.
+func (p *prometheus) configure(t *testing.T, scrapes string) {
+	t.Helper()
+	yml := fmt.Sprintf("global: {scrape_interval: %[1]s, scrape_timeout: %[1]s}\n%[2]s", scrapeInterval, scrapes)
+	if err := os.WriteFile(p.config, []byte(yml), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reconfigure has it take up another configuration.
+func (p *prometheus) reconfigure(t *testing.T, scrapes string) {
+	t.Helper()
+	p.configure(t, scrapes)
+	testpeer.SignalPid(t, "HUP", p.Pid())
 }
 
 // promSeries is one element of a query's result.

@@ -48,6 +48,29 @@ var (
 		candidates: []string{"/usr/bin/python3", "python3"},
 		probe:      []string{"-c", "import gunicorn, flask, prometheus_client.multiprocess"},
 	}
+	// Django, FastAPI and Celery are a Python interpreter with these and what they run
+	// under, in the way of Debian's programs: /usr/bin/python3 is theirs.
+	Django = &Peer{
+		name:       "python3 with gunicorn, django and prometheus_client",
+		candidates: []string{"/usr/bin/python3"},
+		probe:      []string{"-c", "import gunicorn, django, prometheus_client.multiprocess"},
+	}
+	FastAPI = &Peer{
+		name:       "python3 with gunicorn, uvicorn, fastapi and prometheus_client",
+		candidates: []string{"/usr/bin/python3"},
+		probe:      []string{"-c", "import gunicorn, uvicorn, fastapi, prometheus_client.multiprocess"},
+	}
+	Celery = &Peer{
+		name:       "celery with prometheus_client",
+		candidates: []string{"/usr/bin/python3"},
+		probe:      []string{"-c", "import celery, os, prometheus_client.multiprocess; os.stat('/usr/bin/celery')"},
+	}
+	// UWSGI is the server, with its plugin for Python.
+	UWSGI = &Peer{
+		name:       "uwsgi with uwsgi-plugin-python3",
+		candidates: []string{"/usr/bin/uwsgi"},
+		probe:      []string{"--plugin", "python3", "--version"},
+	}
 	// Ruby is an interpreter with prometheus-client-mmap.
 	Ruby = &Peer{
 		name:       "ruby with prometheus-client-mmap",
@@ -58,6 +81,12 @@ var (
 	Puma = &Peer{
 		name:       "puma",
 		candidates: []string{"/usr/bin/puma", "puma"},
+		probe:      []string{"--version"},
+	}
+	// Unicorn is the other Ruby server.
+	Unicorn = &Peer{
+		name:       "unicorn",
+		candidates: []string{"/usr/bin/unicorn", "unicorn"},
 		probe:      []string{"--version"},
 	}
 	// Prometheus is the server.
