@@ -340,7 +340,9 @@ func (x *Index) forget(all bool) {
 	for _, of := range old.kinds {
 		of.first = moved[of.first]
 	}
-	for _, p := range x.parts {
-		p.last = moved[p.last]
+	for _, parts := range [][]*Part{x.parts, x.pending} {
+		for _, p := range parts {
+			p.last = moved[p.last]
+		}
 	}
 }
