@@ -2,6 +2,7 @@ package merge
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -81,6 +82,11 @@ func (r *Rules) drops(family string) bool {
 	return slices.ContainsFunc(r.Drop, func(e *regexp.Regexp) bool { return e.MatchString(family) })
 }
 
+// joins reports whether series of a family may become one because of a label less.
+func (r *Rules) joins(family string) bool {
+	return slices.ContainsFunc(r.DropLabels, func(rule LabelRule) bool { return rule.Family.MatchString(family) })
+}
+
 // relabel returns the labels, which are sorted by name, as the rules have them, and
 // whether some are left out.
 func (r *Rules) relabel(family string, labels []mmapfile.Label) (changed []mmapfile.Label, less bool) {
@@ -121,13 +127,37 @@ func (x *Index) source(family string, labels []mmapfile.Label) uint32 {
 	key := family + "\x00" + string(labelsOf(labels))
 	n, ok := x.sources[key]
 	if !ok {
-		n = 1<<31 | uint32(len(x.sources))
+		if len(x.sources) >= x.sourcesDue {
+			x.forgetSources()
+		}
+		n = 1<<31 | x.lastSource
+		x.lastSource++
 		if x.sources == nil {
 			x.sources = make(map[string]uint32)
 		}
 		x.sources[key] = n
 	}
 	return n
+}
+
+// forgetSources forgets the label sets whose number no part and no key has.
+func (x *Index) forgetSources() {
+	used := make(map[uint32]bool)
+	for _, t := range x.keys.special {
+		used[t.source] = true
+	}
+	for _, parts := range [][]*Part{x.parts, x.added, x.pending} {
+		for _, p := range parts {
+			if p.x == nil {
+				continue // removed
+			}
+			for i := range p.cumulative {
+				used[p.cumulative[i].series] = true
+			}
+		}
+	}
+	maps.DeleteFunc(x.sources, func(_ string, n uint32) bool { return !used[n] })
+	x.sourcesDue = max(1<<12, 2*len(x.sources))
 }
 
 // counted returns the part that has the entries of a family: p, or the one for those
