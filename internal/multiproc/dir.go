@@ -291,10 +291,13 @@ func (d *Dir) Sync(full bool) {
 func (d *Dir) Rule(r merge.Rules) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.tallyLocked()
+	d.roll.paused = true // nobody comes or goes for that
 	d.dropAllLocked()
 	d.index = d.index.Anew(r)
 	d.seen.stale, d.seen.whole = true, false
 	d.syncLocked(false)
+	d.roll.paused = false
 }
 
 // Path returns the directory's path.
