@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -100,5 +101,38 @@ func TestSelfMetricsOfSeveral(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(got)
+	}
+}
+
+// TestConflictsOfSeveral: a family that is left out because another directory has its
+// name counts as one on which writers disagree, in its own directory.
+func TestConflictsOfSeveral(t *testing.T) {
+	var dirs []*multiproc.Dir
+	for name, file := range map[string][2]string{"web": {"histogram_1.db", "foo_sum"}, "jobs": {"counter_1.db", "foo"}} {
+		d := multiproc.Open(multiproc.Options{Path: t.TempDir(), Name: name})
+		defer d.Close()
+		w, err := mmapfile.Create(filepath.Join(d.Path(), file[0]), mmapfile.ValueTimestamp, 0)
+		if err == nil {
+			defer w.Close()
+			_, err = w.Append(fmt.Appendf(nil, `["foo", %q, {}, "Foo."]`, file[1]))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		dirs = append(dirs, d)
+	}
+	group := multiproc.NewGroup(dirs...)
+	s := newSelf(group, "app", nil, nil)
+	if got := textOf(t, lawful(t, s)); strings.Contains(got, `promagg_conflicting_families{app="jobs",kind="name"} 1`) {
+		t.Errorf("before a look:\n%s", got)
+	}
+	if _, err := group.Snapshot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := textOf(t, lawful(t, s))
+	for app, n := range map[string]int{"jobs": 1, "web": 0} {
+		if series := fmt.Sprintf(`promagg_conflicting_families{app=%q,kind="name"} %d`, app, n); !strings.Contains(got, series) {
+			t.Errorf("no %s in:\n%s", series, got)
+		}
 	}
 }
