@@ -5,9 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/prometheus/common/promslog"
+
 	"github.com/promagg/promagg/internal/merge"
+	"github.com/promagg/promagg/internal/multiproc"
 )
 
 func describe(r merge.Rules) string {
@@ -97,5 +101,34 @@ func TestDirFlags(t *testing.T) {
 		if got := fmt.Sprint(dirs); err == nil && got != c.want || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: got %s, %v; want %s", c.given, got, err, c.want)
 		}
+	}
+}
+
+// TestReloadEarly: SIGHUP may come before there is anything to reload.
+func TestReloadEarly(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "rules.yml")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := serveFlags{dirs: dirsFlag{given: []string{t.TempDir()}, label: "app"}, rules: ruleFlags{file: file}}
+	options, err := f.dirs.options(&f.rules, multiproc.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := openAll(options)
+	defer group.Close()
+	var early sync.WaitGroup
+	early.Go(func() {
+		if err := f.reload(promslog.NewNopLogger()); err != nil {
+			t.Error(err)
+		}
+	})
+	f.reloadRules(group, options)
+	early.Wait()
+	if err := os.WriteFile(file, []byte("drop: [x]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if changes, err := f.reloads[0].do(); err != nil || fmt.Sprint(changes) != "[+ --drop x]" {
+		t.Errorf("changes %q, %v", changes, err)
 	}
 }
