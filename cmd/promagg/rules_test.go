@@ -44,6 +44,10 @@ labels: {zone: a, app: web}
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	nobody := filepath.Join(t.TempDir(), "nobody.yml")
+	if err := os.WriteFile(nobody, []byte("drop_labels: [{label: path}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	bad := filepath.Join(t.TempDir(), "bad.yml")
 	if err := os.WriteFile(bad, []byte("gauge_mode: []\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -62,6 +66,9 @@ labels: {zone: a, app: web}
 		{"other mode", ruleFlags{modes: []string{"x=avg"}}, `want one of the modes all, liveall, min, livemin, max, livemax, sum, livesum, got "avg"`},
 		{"mostrecent", ruleFlags{modes: []string{"x=mostrecent"}}, "needs the times that only writers of that mode store"},
 		{"expression", ruleFlags{drop: []string{"("}}, "--drop (: error parsing regexp: missing closing )"},
+		{"half of an expression", ruleFlags{drop: []string{"a)|(b"}}, "--drop a)|(b: error parsing regexp: unexpected ): `a)|(b`"},
+		{"no expression", ruleFlags{modes: []string{"=max"}}, "--gauge.mode =max: want a regular expression for names of families, got none"},
+		{"no family in the file", ruleFlags{file: nobody}, "--rules.file " + nobody + ": want a regular expression"},
 		{"le", ruleFlags{dropLabels: []string{".*=le"}}, `label "le" is what a histogram or summary is made of`},
 		{"pid", ruleFlags{dropLabels: []string{".*=pid"}}, "use --gauge.mode to merge them"},
 		{"label name", ruleFlags{labels: []string{"a-b=c"}}, `bad label name "a-b"`},

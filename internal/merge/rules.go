@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -41,7 +42,15 @@ type LabelRule struct {
 }
 
 // Expression compiles a regular expression that is to match a whole name.
-func Expression(s string) (*regexp.Regexp, error) { return regexp.Compile("^(?:" + s + ")$") }
+func Expression(s string) (*regexp.Regexp, error) {
+	if s == "" {
+		return nil, errors.New("want a regular expression for names of families, got none")
+	}
+	if _, err := regexp.Compile(s); err != nil { // which "a)|(b" would not be with what stands around it
+		return nil, err
+	}
+	return regexp.Compile("^(?:" + s + ")$")
+}
 
 // Pattern returns what an Expression was compiled from.
 func Pattern(e *regexp.Regexp) string {
