@@ -254,4 +254,14 @@ func TestRollRules(t *testing.T) {
 	r.want("both dead", 0, 2, 2, 2)
 	r.d.Rule(merge.Rules{})
 	r.want("both dead, with other rules", 0, 2, 2, 2)
+
+	// One that has died before it has written anything is not about to arrive again.
+	if err := os.WriteFile(filepath.Join(r.dir, "counter_3.db"), make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.d.Sync(true)
+	r.clock = r.clock.Add(2 * time.Second)
+	r.want("and is dead", 0, 3, 3, 3)
+	r.d.Rule(merge.Rules{Labels: []merge.Label{{Name: "app", Value: "web"}}})
+	r.is("with rules", 0, 3, 3, 3)
 }
