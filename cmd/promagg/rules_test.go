@@ -5,9 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/prometheus/common/promslog"
+
 	"github.com/promagg/promagg/internal/merge"
+	"github.com/promagg/promagg/internal/multiproc"
 )
 
 func describe(r merge.Rules) string {
@@ -40,6 +44,10 @@ labels: {zone: a, app: web}
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	nobody := filepath.Join(t.TempDir(), "nobody.yml")
+	if err := os.WriteFile(nobody, []byte("drop_labels: [{label: path}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	bad := filepath.Join(t.TempDir(), "bad.yml")
 	if err := os.WriteFile(bad, []byte("gauge_mode: []\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -58,6 +66,9 @@ labels: {zone: a, app: web}
 		{"other mode", ruleFlags{modes: []string{"x=avg"}}, `want one of the modes all, liveall, min, livemin, max, livemax, sum, livesum, got "avg"`},
 		{"mostrecent", ruleFlags{modes: []string{"x=mostrecent"}}, "needs the times that only writers of that mode store"},
 		{"expression", ruleFlags{drop: []string{"("}}, "--drop (: error parsing regexp: missing closing )"},
+		{"half of an expression", ruleFlags{drop: []string{"a)|(b"}}, "--drop a)|(b: error parsing regexp: unexpected ): `a)|(b`"},
+		{"no expression", ruleFlags{modes: []string{"=max"}}, "--gauge.mode =max: want a regular expression for names of families, got none"},
+		{"no family in the file", ruleFlags{file: nobody}, "--rules.file " + nobody + ": want a regular expression"},
 		{"le", ruleFlags{dropLabels: []string{".*=le"}}, `label "le" is what a histogram or summary is made of`},
 		{"pid", ruleFlags{dropLabels: []string{".*=pid"}}, "use --gauge.mode to merge them"},
 		{"label name", ruleFlags{labels: []string{"a-b=c"}}, `bad label name "a-b"`},
@@ -97,5 +108,34 @@ func TestDirFlags(t *testing.T) {
 		if got := fmt.Sprint(dirs); err == nil && got != c.want || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: got %s, %v; want %s", c.given, got, err, c.want)
 		}
+	}
+}
+
+// TestReloadEarly: SIGHUP may come before there is anything to reload.
+func TestReloadEarly(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "rules.yml")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := serveFlags{dirs: dirsFlag{given: []string{t.TempDir()}, label: "app"}, rules: ruleFlags{file: file}}
+	options, err := f.dirs.options(&f.rules, multiproc.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := openAll(options)
+	defer group.Close()
+	var early sync.WaitGroup
+	early.Go(func() {
+		if err := f.reload(promslog.NewNopLogger()); err != nil {
+			t.Error(err)
+		}
+	})
+	f.reloadRules(group, options)
+	early.Wait()
+	if err := os.WriteFile(file, []byte("drop: [x]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if changes, err := f.reloads[0].do(); err != nil || fmt.Sprint(changes) != "[+ --drop x]" {
+		t.Errorf("changes %q, %v", changes, err)
 	}
 }

@@ -38,12 +38,13 @@ func newSelf(dirs *multiproc.Group, label string, web *webMetrics, procs *procMe
 // Gather implements [prometheus.Gatherer].
 func (s *self) Gather() ([]*dto.MetricFamily, error) {
 	g := gathered{families: slices.Grow(slices.Clone(s.fixed), 80)}
+	leftOut := s.dirs.LeftOut()
 	for i, dir := range s.dirs.Dirs() {
 		if name := dir.Name(); name != "" {
 			g.extra = []string{s.label, name}
 		}
 		g.again = i > 0
-		g.directory(dir.Stats())
+		g.directory(dir.Stats(), leftOut[i])
 		g.space(dir.Path())
 		s.procs.gatherWorkers(&g, i)
 	}
@@ -67,8 +68,9 @@ func (s *self) Gather() ([]*dto.MetricFamily, error) {
 	return g.families, nil
 }
 
-// directory tells of one directory.
-func (g *gathered) directory(stats multiproc.Stats) {
+// directory tells of one directory, of which so many families are left out for those of
+// others.
+func (g *gathered) directory(stats multiproc.Stats, leftOut int) {
 	files := g.gauge("files", "Value files in the directory, by type and by state of their writer; one that is not known to be dead counts as alive.")
 	bytes := g.gauge("file_bytes", "Size of the value files in the directory, by type and by state of their writer.")
 	for i, of := range stats.ByType {
@@ -94,7 +96,11 @@ func (g *gathered) directory(stats multiproc.Stats) {
 	g.gauge("series", "Series that the entries are merged into, buckets not counted.").add(float64(stats.Series))
 	conflicts := g.gauge("conflicting_families", "Families on which writers disagree, by what they disagree on.")
 	for _, k := range merge.ConflictKinds() {
-		conflicts.add(float64(stats.Conflicts[k]), "kind", k.String())
+		n := stats.Conflicts[k]
+		if k == merge.NameConflict {
+			n += leftOut
+		}
+		conflicts.add(float64(n), "kind", k.String())
 	}
 	g.gauge("invalid_histograms", "Histograms with series that are left out because of a negative count.").add(float64(stats.Invalid))
 	limited := g.gauge("limited_files", "Value files that are left out, or read in part, because of a limit.")

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -46,7 +48,7 @@ func lawful(t *testing.T, s *self) []*dto.MetricFamily {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(textOf(t, want), textOf(t, got)); diff != "" {
+	if diff := cmp.Diff(withoutFree(textOf(t, want)), withoutFree(textOf(t, got))); diff != "" {
 		t.Errorf("what is gathered (-checked and sorted +got):\n%s", diff)
 	}
 	problems, err := promlint.NewWithMetricFamilies(got).Lint()
@@ -57,6 +59,11 @@ func lawful(t *testing.T, s *self) []*dto.MetricFamily {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
 	return got
+}
+
+// withoutFree leaves out what changes at any moment.
+func withoutFree(text string) string {
+	return regexp.MustCompile(`(?m)^promagg_filesystem_free_.*$`).ReplaceAllString(text, "")
 }
 
 func textOf(t *testing.T, families []*dto.MetricFamily) string {
@@ -100,5 +107,38 @@ func TestSelfMetricsOfSeveral(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(got)
+	}
+}
+
+// TestConflictsOfSeveral: a family that is left out because another directory has its
+// name counts as one on which writers disagree, in its own directory.
+func TestConflictsOfSeveral(t *testing.T) {
+	var dirs []*multiproc.Dir
+	for name, file := range map[string][2]string{"web": {"histogram_1.db", "foo_sum"}, "jobs": {"counter_1.db", "foo"}} {
+		d := multiproc.Open(multiproc.Options{Path: t.TempDir(), Name: name})
+		defer d.Close()
+		w, err := mmapfile.Create(filepath.Join(d.Path(), file[0]), mmapfile.ValueTimestamp, 0)
+		if err == nil {
+			defer w.Close()
+			_, err = w.Append(fmt.Appendf(nil, `["foo", %q, {}, "Foo."]`, file[1]))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		dirs = append(dirs, d)
+	}
+	group := multiproc.NewGroup(dirs...)
+	s := newSelf(group, "app", nil, nil)
+	if got := textOf(t, lawful(t, s)); strings.Contains(got, `promagg_conflicting_families{app="jobs",kind="name"} 1`) {
+		t.Errorf("before a look:\n%s", got)
+	}
+	if _, err := group.Snapshot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := textOf(t, lawful(t, s))
+	for app, n := range map[string]int{"jobs": 1, "web": 0} {
+		if series := fmt.Sprintf(`promagg_conflicting_families{app=%q,kind="name"} %d`, app, n); !strings.Contains(got, series) {
+			t.Errorf("no %s in:\n%s", series, got)
+		}
 	}
 }

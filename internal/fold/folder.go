@@ -235,6 +235,11 @@ func (f *Folder) Commit(d *Draft) error {
 	if err := f.want(d.name, d.id); err != nil {
 		return err
 	}
+	if info, err := f.dir.Lstat(d.name); err != nil {
+		return err
+	} else if info.Size() != d.Size {
+		return fmt.Errorf("%s: %w", d.name, ErrMeddled)
+	}
 	return f.step(Step{"commit", d.name, d.archive.String()}, func() error { return f.dir.Replace(d.name, d.archive.String()) })
 }
 

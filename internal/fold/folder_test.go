@@ -134,11 +134,15 @@ func TestCommit(t *testing.T) {
 	wantFiles(t, dir, "counter_archived.db")
 }
 
-// TestCommitReplaced: an archive that is not the one that was read is not replaced.
+// TestCommitReplaced: an archive that is not the one that was read is not replaced, nor
+// one by a draft that somebody has cut off.
 func TestCommitReplaced(t *testing.T) {
 	for what, change := range map[string]func(path string) error{
 		"deleted":  os.Remove,
 		"replaced": func(path string) error { return os.Rename(path+".other", path) },
+		"cut off": func(path string) error {
+			return os.Truncate(filepath.Join(filepath.Dir(path), ".promagg_counter_archived.tmp"), 20)
+		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			sound := mmapfile.AppendTrailer(plain(c, 7), nil)

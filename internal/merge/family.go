@@ -21,6 +21,7 @@ type family struct {
 	familyKey
 	help     string // the first in byte order of those seen that are not empty
 	helps    bool   // writers disagree on it
+	joins    bool   // several entries of a part may feed one cell
 	byLabels table[*Series]
 	bounds   []Bound // of a histogram's buckets, in order of appearance; elements never change in place
 	boundAt  map[float64]int32

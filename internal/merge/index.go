@@ -40,6 +40,9 @@ type Index struct {
 
 	rules   Rules
 	sources map[string]uint32 // see source
+	// lastSource is how many there have been, sourcesDue at how many some are forgotten.
+	lastSource uint32
+	sourcesDue int
 
 	limits      Limits
 	entries     quota // entries of all parts

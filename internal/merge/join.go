@@ -14,7 +14,13 @@ type Joiner struct {
 	of     []*catalog // of which joined was made
 	joined *catalog
 	parts  []joinedPart
+	// leftOut is how many families of each of them are left out.
+	leftOut []int
 }
+
+// LeftOut returns how many families of each of the snapshots that were joined last are
+// left out because one of another has a name of theirs.
+func (j *Joiner) LeftOut() []int { return j.leftOut }
 
 // joinedPart is where some of the values of a joined snapshot come from.
 type joinedPart struct{ from, first, n int }
@@ -56,7 +62,7 @@ type member struct {
 // make makes the catalog.
 func (j *Joiner) make(all []*Snapshot) {
 	c := &catalog{}
-	j.of, j.joined, j.parts = nil, c, nil
+	j.of, j.joined, j.parts, j.leftOut = nil, c, nil, make([]int, len(all))
 	var members []member
 	for i, s := range all {
 		j.of = append(j.of, s.catalog)
@@ -82,6 +88,9 @@ func (j *Joiner) make(all []*Snapshot) {
 		names := namesOf(first.Name, first.Type)
 		if slices.ContainsFunc(names, func(name string) bool { return taken[name] }) {
 			c.conflicts = append(c.conflicts, Conflict{first.Name, NameConflict})
+			for _, m := range members[:n] {
+				j.leftOut[m.from]++
+			}
 		} else {
 			for _, name := range names {
 				taken[name] = true
@@ -120,13 +129,15 @@ func (f *Family) join(o *Family) {
 		f.Series = append(f.Series, o.Series...)
 		return
 	}
-	bounds := slices.Clip(f.Bounds)
+	bounds := slices.Clone(f.Bounds)
 	moved := make([]int32, len(o.Bounds))
 	for i, b := range o.Bounds {
-		at := slices.IndexFunc(bounds, func(have Bound) bool { return have.Upper == b.Upper && have.Text == b.Text })
+		at := slices.IndexFunc(bounds, func(have Bound) bool { return have.Upper == b.Upper })
 		if at < 0 {
 			at = len(bounds)
 			bounds = append(bounds, b)
+		} else if bounds[at].Text != b.Text {
+			bounds[at].Text = b.Canonical // as where writers of one directory differ
 		}
 		moved[i] = int32(at)
 	}

@@ -133,7 +133,11 @@ func TestJoinConflicts(t *testing.T) {
 	add("5", "histogram_1.db", "foo", "foo_bucket", "le", "2")
 	add("6", "gauge_max_1.db", "g", "g")
 	add("7", "gauge_all_1.db", "g", "g")
-	s := new(Joiner).Join(all)
+	var j Joiner
+	s := j.Join(all)
+	if diff := gocmp.Diff([]int{1, 0, 1, 1, 0, 0, 0}, j.LeftOut()); diff != "" {
+		t.Errorf("left out of each (-want +got):\n%s", diff)
+	}
 	want := map[string]float64{
 		`foo_bucket app="2" le=1`: 1, `foo_bucket app="2" le=+Inf`: 1, `foo_count app="2"`: 1,
 		`foo_bucket app="5" le=2`: 1, `foo_bucket app="5" le=+Inf`: 1, `foo_count app="5"`: 1,
@@ -144,5 +148,35 @@ func TestJoinConflicts(t *testing.T) {
 	}
 	if diff := gocmp.Diff([]Conflict{{"foo", NameConflict}, {"foo_count", NameConflict}}, s.Conflicts); diff != "" {
 		t.Errorf("conflicts (-want +got):\n%s", diff)
+	}
+}
+
+// TestJoinSpelling: a bound that is spelled in two ways is served in one, so that series
+// of several directories can be added up by it; what each has by itself remains.
+func TestJoinSpelling(t *testing.T) {
+	var all []*Snapshot
+	for i, le := range []string{"1", "1.0", "1"} {
+		x := New()
+		x.Rule(Rules{Labels: []mmapfile.Label{{Name: "app", Value: fmt.Sprint(i)}}})
+		f := fileOf("histogram_1.db", false)
+		f.put("h", "h_bucket", 1, "le", le)
+		f.put("h", "h_bucket", 1, "le", "+Inf")
+		f.index(t, x)
+		s, _ := x.Snapshot()
+		all = append(all, s)
+	}
+	texts := func(f *Family) (texts []string) {
+		for _, s := range f.Series {
+			for _, b := range s.Buckets {
+				texts = append(texts, f.Bounds[b.Bound].Text)
+			}
+		}
+		return texts
+	}
+	if diff := gocmp.Diff([]string{"1.0", "+Inf", "1.0", "+Inf", "1.0", "+Inf"}, texts(new(Joiner).Join(all).Find("h"))); diff != "" {
+		t.Errorf("joined (-want +got):\n%s", diff)
+	}
+	if diff := gocmp.Diff([]string{"1", "+Inf"}, texts(all[0].Find("h"))); diff != "" {
+		t.Errorf("by itself (-want +got):\n%s", diff)
 	}
 }

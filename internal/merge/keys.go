@@ -230,6 +230,7 @@ func (x *Index) learn(p *Part, key []byte) (t target, n uint32, err error) {
 	if fam == nil {
 		known.name = strings.Clone(known.name) // it is part of a whole key
 		fam = newFamily(known)
+		fam.joins = x.rules.joins(known.name)
 	}
 	if t, err = x.newTarget(p, fam, &parsed, id); err != nil {
 		return t, 0, err // of a family that is new nothing is kept
@@ -340,7 +341,9 @@ func (x *Index) forget(all bool) {
 	for _, of := range old.kinds {
 		of.first = moved[of.first]
 	}
-	for _, p := range x.parts {
-		p.last = moved[p.last]
+	for _, parts := range [][]*Part{x.parts, x.pending} {
+		for _, p := range parts {
+			p.last = moved[p.last]
+		}
 	}
 }

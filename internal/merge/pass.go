@@ -16,7 +16,7 @@ type pass struct {
 	absent  []uint32  // cells, one for each entry that was found deleted or cut off
 	scratch []byte    // for files that are not mapped
 	faulted []Fault
-	joins   bool // several entries of a part may feed one cell
+	joins   bool // there may be families of which several entries of a part feed one cell
 }
 
 // whole returns the part of a whole file.
@@ -129,7 +129,7 @@ func (w *pass) add(p *Part, cell uint32, e value) {
 	}
 	switch p.name.Mode.Base() {
 	case mmapfile.All:
-		if w.joins {
+		if w.joins && p.x.owner[cell].fam.joins {
 			w.plus(cell, v)
 			return
 		}

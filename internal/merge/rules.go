@@ -1,7 +1,9 @@
 package merge
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -40,7 +42,15 @@ type LabelRule struct {
 }
 
 // Expression compiles a regular expression that is to match a whole name.
-func Expression(s string) (*regexp.Regexp, error) { return regexp.Compile("^(?:" + s + ")$") }
+func Expression(s string) (*regexp.Regexp, error) {
+	if s == "" {
+		return nil, errors.New("want a regular expression for names of families, got none")
+	}
+	if _, err := regexp.Compile(s); err != nil { // which "a)|(b" would not be with what stands around it
+		return nil, err
+	}
+	return regexp.Compile("^(?:" + s + ")$")
+}
 
 // Pattern returns what an Expression was compiled from.
 func Pattern(e *regexp.Regexp) string {
@@ -79,6 +89,11 @@ func (r *Rules) mode(family string, of mmapfile.Mode) mmapfile.Mode {
 
 func (r *Rules) drops(family string) bool {
 	return slices.ContainsFunc(r.Drop, func(e *regexp.Regexp) bool { return e.MatchString(family) })
+}
+
+// joins reports whether series of a family may become one because of a label less.
+func (r *Rules) joins(family string) bool {
+	return slices.ContainsFunc(r.DropLabels, func(rule LabelRule) bool { return rule.Family.MatchString(family) })
 }
 
 // relabel returns the labels, which are sorted by name, as the rules have them, and
@@ -121,13 +136,37 @@ func (x *Index) source(family string, labels []mmapfile.Label) uint32 {
 	key := family + "\x00" + string(labelsOf(labels))
 	n, ok := x.sources[key]
 	if !ok {
-		n = 1<<31 | uint32(len(x.sources))
+		if len(x.sources) >= x.sourcesDue {
+			x.forgetSources()
+		}
+		n = 1<<31 | x.lastSource
+		x.lastSource++
 		if x.sources == nil {
 			x.sources = make(map[string]uint32)
 		}
 		x.sources[key] = n
 	}
 	return n
+}
+
+// forgetSources forgets the label sets whose number no part and no key has.
+func (x *Index) forgetSources() {
+	used := make(map[uint32]bool)
+	for _, t := range x.keys.special {
+		used[t.source] = true
+	}
+	for _, parts := range [][]*Part{x.parts, x.added, x.pending} {
+		for _, p := range parts {
+			if p.x == nil {
+				continue // removed
+			}
+			for i := range p.cumulative {
+				used[p.cumulative[i].series] = true
+			}
+		}
+	}
+	maps.DeleteFunc(x.sources, func(_ string, n uint32) bool { return !used[n] })
+	x.sourcesDue = max(1<<12, 2*len(x.sources))
 }
 
 // counted returns the part that has the entries of a family: p, or the one for those

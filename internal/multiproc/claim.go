@@ -70,6 +70,21 @@ func (w *folder) renamedLocked(f *file, name mmapfile.Name) {
 	w.d.renameLocked(f, name, info)
 }
 
+// ruledAsNamed reports whether all that the file has is merged as its name says. What a
+// rule merges in another mode would not be the same in an archive.
+func (f *file) ruledAsNamed() bool { return f.part != nil && !f.part.Overruled() }
+
+// overruledLocked returns the claimed files that rules merge otherwise than an archive
+// would, or of which that is not known: they may have been read anew since.
+func (d *Dir) overruledLocked(claimed []*file) (overruled []*file) {
+	for _, f := range claimed {
+		if now := d.files[f.base]; now == nil || !now.ruledAsNamed() {
+			overruled = append(overruled, f)
+		}
+	}
+	return overruled
+}
+
 // giveBack gives claimed files their names back.
 func (w *folder) giveBack(files []*file) error {
 	var failed error
@@ -78,13 +93,14 @@ func (w *folder) giveBack(files []*file) error {
 			w.d.mu.Lock()
 			defer w.d.mu.Unlock()
 			for _, f := range some {
-				if w.d.files[f.base] != f {
+				now := w.d.files[f.base] // it may have been read anew since
+				if now == nil || now.id != f.id {
 					continue
 				}
 				name, err := w.f.Return(f.name)
 				switch {
 				case err == nil:
-					w.renamedLocked(f, name)
+					w.renamedLocked(now, name)
 				case !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist):
 					failed = cmp.Or(failed, err)
 				}

@@ -291,10 +291,24 @@ func (d *Dir) Sync(full bool) {
 func (d *Dir) Rule(r merge.Rules) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.tallyLocked()
+	d.roll.paused = true // nobody comes or goes for that
+	died := make(map[mmapfile.FileID]time.Time)
+	for _, f := range d.files {
+		if f.verdict.State == mmapfile.Dead {
+			died[f.id] = f.died
+		}
+	}
 	d.dropAllLocked()
 	d.index = d.index.Anew(r)
 	d.seen.stale, d.seen.whole = true, false
 	d.syncLocked(false)
+	for _, f := range d.files {
+		if at, ok := died[f.id]; ok && f.verdict.State == mmapfile.Dead {
+			f.died = at
+		}
+	}
+	d.roll.paused = false
 }
 
 // Path returns the directory's path.

@@ -167,8 +167,7 @@ func (w *folder) work(ctx context.Context, least int) error {
 	kinds := make(map[mmapfile.Name][]*file)
 	for _, archive := range fold.Archives() {
 		files := w.dead(func(f *file) bool {
-			// What a rule merges in another mode would not be the same in an archive.
-			return f.name.Archive() == archive && (f.part == nil || !f.part.Overruled())
+			return f.name.Archive() == archive && f.ruledAsNamed()
 		})
 		if len(files) < least {
 			continue
@@ -370,6 +369,7 @@ func (w *folder) commit(a *fold.Archive, old fold.Old, files []*file, mode fs.Fi
 		return errors.Join(err, w.f.Discard(draft), w.giveBack(alive))
 	}
 	seen := false
+	var overruled []*file
 	err = w.f.Locked(func() error {
 		w.d.mu.Lock()
 		defer w.d.mu.Unlock()
@@ -377,6 +377,9 @@ func (w *folder) commit(a *fold.Archive, old fold.Old, files []*file, mode fs.Fi
 			if _, err := w.f.Lstat(base); errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("%s: %w", base, fold.ErrMeddled)
 			}
+		}
+		if overruled = w.d.overruledLocked(files); overruled != nil {
+			return nil // rules have come since they were claimed
 		}
 		if err := w.f.Commit(draft); err != nil {
 			return err
@@ -387,8 +390,8 @@ func (w *folder) commit(a *fold.Archive, old fold.Old, files []*file, mode fs.Fi
 		w.d.folds.Written += uint64(draft.Size)
 		return nil
 	})
-	if err != nil {
-		return errors.Join(err, w.f.Discard(draft))
+	if err != nil || overruled != nil {
+		return errors.Join(err, w.f.Discard(draft), w.giveBack(overruled))
 	}
 	w.d.log.Debug("folded", "archive", a.Name().String(), "files", len(files), "entries", a.Entries(), "bytes", draft.Size)
 	if !seen {

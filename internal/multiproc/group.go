@@ -46,6 +46,17 @@ func (g *Group) Snapshot(ctx context.Context) (*merge.Snapshot, error) {
 	return g.last, nil
 }
 
+// LeftOut returns how many families of each directory were left out of the last snapshot
+// because one of another directory has a name of theirs.
+func (g *Group) LeftOut() []int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.last == nil {
+		return make([]int, len(g.dirs))
+	}
+	return g.joiner.LeftOut()
+}
+
 // Select is [Dir.Select] of all directories.
 func (g *Group) Select(ctx context.Context, choose merge.Choose) (*merge.Snapshot, error) {
 	if len(g.dirs) == 1 {

@@ -162,6 +162,7 @@ func (d *Dir) readmitLocked(f *file) {
 		return // a file that is gone is the listing's matter
 	}
 	part := d.index.AddHeir(f.part)
+	part.Ended(f.verdict.State == mmapfile.Dead)
 	err = opened.Walk(func(e mmapfile.Entry) error {
 		_, _, err := part.Add(e)
 		return err

@@ -319,3 +319,41 @@ func TestReadmit(t *testing.T) {
 		}
 	}
 }
+
+// TestReadmitRuled: a dead writer's gauges that rules have made live ones do not count
+// again when there is room for all of its file.
+func TestReadmitRuled(t *testing.T) {
+	dir := t.TempDir()
+	d, log, clock := openLimited(t, dir, func(l *Limits) { l.Series = 200 })
+	d.freeze(true)
+	d.Rule(merge.Rules{Modes: []merge.ModeRule{modeRule(t, "conns", mmapfile.LiveSum)}})
+	fill := func(base, sample string, n int) *mmapfile.Writer {
+		t.Helper()
+		w, _ := write(t, dir, base, "conns", 5)
+		for i := range n {
+			if _, err := w.Append(fmt.Appendf(nil, `["g", "g", {"%s": "%d"}]`, sample, i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return w
+	}
+	fill("gauge_max_1.db", "a", 150)
+	values(t, d)
+	w := fill("gauge_max_2.db", "b", 80)
+	want(t, "two living", values(t, d), "conns", 10, "g", 0)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d.Sync(true)
+	want(t, "one has died", values(t, d), "conns", 5, "g", 0)
+	if err := os.Remove(filepath.Join(dir, "gauge_max_1.db")); err != nil {
+		t.Fatal(err)
+	}
+	values(t, d)
+	*clock = clock.Add(2 * time.Minute)
+	d.Sync(true)
+	if n := log.count("there is room by now"); n != 1 {
+		t.Fatalf("said %d times that there is room:\n%s", n, log)
+	}
+	want(t, "with room for the dead one's", values(t, d), "g", 0)
+}

@@ -23,7 +23,9 @@ type roll struct {
 	writers map[string]*writer
 	// begun says that those are entered who were there at the first look, who have not
 	// been seen to start.
-	begun          bool
+	begun bool
+	// paused says that all files are just read anew.
+	paused         bool
 	by             [mmapfile.Dead + 1]int // writers, by state
 	started, ended uint64
 }
@@ -53,7 +55,7 @@ func (d *Dir) noteLocked(f *file) {
 // file is under way.
 func (d *Dir) tallyLocked() {
 	r := &d.roll
-	if d.synced.Load() == nil || d.failure != nil {
+	if r.paused || d.synced.Load() == nil || d.failure != nil {
 		return // nobody has gone only because the directory can't be looked at
 	}
 	if r.begun && len(r.noted) == 0 {

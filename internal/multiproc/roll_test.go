@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/promagg/promagg/internal/fixture"
+	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/mmapfile"
 	"github.com/promagg/promagg/internal/multiproc"
 	"github.com/promagg/promagg/internal/testpeer"
@@ -234,4 +235,33 @@ func TestRollClients(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRollRules: rules that change have all files read anew, and nobody has come or
+// gone for that.
+func TestRollRules(t *testing.T) {
+	r := newRolled(t)
+	r.want("none", 0, 0, 0, 0)
+	r.start("1")
+	r.start("2")
+	r.want("two", 2, 0, 2, 0)
+	r.end("2")
+	r.want("one of two", 1, 1, 2, 1)
+	r.d.Rule(merge.Rules{Labels: []merge.Label{{Name: "app", Value: "web"}}})
+	r.is("with other rules", 1, 1, 2, 1)
+	r.want("and looked at", 1, 1, 2, 1)
+	r.end("1")
+	r.want("both dead", 0, 2, 2, 2)
+	r.d.Rule(merge.Rules{})
+	r.want("both dead, with other rules", 0, 2, 2, 2)
+
+	// One that has died before it has written anything is not about to arrive again.
+	if err := os.WriteFile(filepath.Join(r.dir, "counter_3.db"), make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.d.Sync(true)
+	r.clock = r.clock.Add(2 * time.Second)
+	r.want("and is dead", 0, 3, 3, 3)
+	r.d.Rule(merge.Rules{Labels: []merge.Label{{Name: "app", Value: "web"}}})
+	r.is("with rules", 0, 3, 3, 3)
 }

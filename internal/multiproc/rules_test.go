@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/promagg/promagg/internal/fold"
 	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/mmapfile"
 )
@@ -105,4 +106,42 @@ func TestRuleFold(t *testing.T) {
 		foldOnce(t, d)
 	}
 	wantNames(t, dir, "counter_archived.db", "gauge_max_1.db", "gauge_max_2.db", "gauge_max_archived.db")
+}
+
+// TestRuleWhileFolding: rules that come when files are claimed already, or while their
+// archive is written, keep them from being folded by the mode that holds no more.
+func TestRuleWhileFolding(t *testing.T) {
+	for _, op := range []string{"syncdir", "write", "sync"} {
+		t.Run(op, func(t *testing.T) {
+			dir := t.TempDir()
+			d, _ := open(t, dir, mmapfile.ProbeAuto)
+			d.opts.Fold.Retention = Forever
+			for base, key := range map[string]string{"gauge_max_1.db": "mem", "gauge_max_2.db": "mem", "gauge_max_3.db": "other"} {
+				w, _ := write(t, dir, base, key, 5)
+				if err := w.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want(t, "without rules", values(t, d), "mem", 5, "other", 5)
+			ruled := false
+			d.opts.Fold.Hook = func(s fold.Step) error {
+				if s.Op != op || ruled {
+					return nil
+				}
+				ruled = true
+				d.Rule(merge.Rules{Modes: []merge.ModeRule{modeRule(t, "mem", mmapfile.Sum)}})
+				return nil
+			}
+			foldOnce(t, d)
+			if !ruled {
+				t.Fatal("there was no such step")
+			}
+			for range 2 {
+				want(t, "with a rule", values(t, d), "mem", 10, "other", 5)
+				foldOnce(t, d)
+			}
+			want(t, "and folded", values(t, d), "mem", 10, "other", 5)
+			wantNames(t, dir, "gauge_max_1.db", "gauge_max_2.db", "gauge_max_archived.db")
+		})
+	}
 }
