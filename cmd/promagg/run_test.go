@@ -262,6 +262,43 @@ func TestRunKilled(t *testing.T) {
 	testpeer.Ended(t, pid)
 }
 
+// TestRunLogReaderGone: who reads the log may go before the application ends. That
+// changes neither its end nor what is cleaned.
+func TestRunLogReaderGone(t *testing.T) {
+	dir, gate := t.TempDir(), newGate(t)
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("promagg", "run", "--web.listen-address", "127.0.0.1:0", "--", "sh", "-c", "read x <$0; exit 5", gate)
+	cmd.Env = append(cmd.Environ(), "PROMETHEUS_MULTIPROC_DIR=", "prometheus_multiproc_dir=", "XDG_RUNTIME_DIR="+dir)
+	cmd.Stderr = write
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	write.Close()
+	if _, err := read.Read(make([]byte, 1)); err != nil { // it logs
+		t.Fatal(err)
+	}
+	read.Close()
+	open, err := os.OpenFile(gate, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	if _, err := open.WriteString("\n"); err != nil {
+		t.Fatal(err)
+	}
+	var ended *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &ended) || ended.ExitCode() != 5 {
+		t.Errorf("ended with %v, want status 5", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
+}
+
 // TestRunReaps: processes that have lost their parent become promagg's children, and
 // none stays a zombie.
 func TestRunReaps(t *testing.T) {
