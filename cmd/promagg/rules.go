@@ -200,6 +200,8 @@ func (f *serveFlags) reloadRules(dirs *multiproc.Group, options []multiproc.Opti
 		return
 	}
 	now := options[0].Rules // the labels of a directory's name do not change
+	reloading.Lock()        // SIGHUP is listened to already
+	defer reloading.Unlock()
 	f.reloads = append(f.reloads, reload{"rules", func() ([]string, error) {
 		all, err := f.dirs.options(&f.rules, multiproc.Options{})
 		if err != nil {
