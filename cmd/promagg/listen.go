@@ -36,7 +36,8 @@ func (f *listenFlags) listen() (net.Listener, error) {
 	if f.systemd {
 		return systemdSockets()
 	}
-	if len(f.addresses) == 0 {
+	// An empty one would be any port that is free, on all interfaces.
+	if len(f.addresses) == 0 || slices.Contains(f.addresses, "") {
 		return nil, usageError{errors.New("--web.listen-address: want an address such as :9917, got none")}
 	}
 	var all []net.Listener

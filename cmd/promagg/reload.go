@@ -30,7 +30,8 @@ func (f *serveFlags) openWeb() (err error) {
 	return nil
 }
 
-// reloading keeps two reloads from running at the same time.
+// reloading keeps two reloads from running at the same time, and protects what there
+// is to reload.
 var reloading sync.Mutex
 
 // reload reads again all that can be, and logs what has changed. What is wrong with

@@ -30,7 +30,7 @@ func (f *ruleFlags) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.drop, "drop", nil, "leave out the families whose names match `REGEX`; may be given more than once")
 	cmd.Flags().StringArrayVar(&f.dropLabels, "drop-label", nil, "leave a label out of the families whose names match, and merge what does not differ any more: `REGEX=LABEL`; may be given more than once")
 	cmd.Flags().StringArrayVar(&f.labels, "label", nil, "add a label to all series: `NAME=VALUE`; may be given more than once")
-	cmd.Flags().StringVar(&f.file, "rules.file", "", "YAML file with more of these four, behind those of flags; serve reads it again at SIGHUP")
+	cmd.Flags().StringVar(&f.file, "rules.file", "", "YAML file with more of these four, behind those of flags; serve and export read it again at SIGHUP")
 }
 
 // rules returns what flags and file say.

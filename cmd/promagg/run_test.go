@@ -72,7 +72,7 @@ func startRun(t *testing.T, prefix []string, argv ...string) *running {
 	t.Cleanup(func() {
 		if ended, _ := r.Exited(); !ended {
 			_ = unix.Kill(r.pid, unix.SIGTERM)
-			_ = unix.Kill(r.pid, unix.SIGTERM)
+			_ = unix.Kill(r.pid, unix.SIGINT)
 			r.Wait(t)
 		}
 	})
@@ -243,7 +243,13 @@ func TestRunSecondStop(t *testing.T) {
 					t.Errorf("process %d after the first signal: %v", pid, err)
 				}
 			}
-			r.signal(c[1])
+			testpeer.WaitFor(t, "a second signal to be one", patience, func() error {
+				_ = unix.Kill(r.pid, c[1]) // it may have ended
+				if !strings.Contains(r.Log(), "asked to stop again") {
+					return errors.New("it is taken for the first one")
+				}
+				return nil
+			})
 			r.ends(137)
 			for _, pid := range []int{pid, child} {
 				if err := unix.Kill(pid, 0); !errors.Is(err, unix.ESRCH) {
@@ -260,6 +266,43 @@ func TestRunKilled(t *testing.T) {
 	pid := r.ready()
 	r.Kill(t)
 	testpeer.Ended(t, pid)
+}
+
+// TestRunLogReaderGone: who reads the log may go before the application ends. That
+// changes neither its end nor what is cleaned.
+func TestRunLogReaderGone(t *testing.T) {
+	dir, gate := t.TempDir(), newGate(t)
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("promagg", "run", "--web.listen-address", "127.0.0.1:0", "--", "sh", "-c", "read x <$0; exit 5", gate)
+	cmd.Env = append(cmd.Environ(), "PROMETHEUS_MULTIPROC_DIR=", "prometheus_multiproc_dir=", "XDG_RUNTIME_DIR="+dir)
+	cmd.Stderr = write
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	write.Close()
+	if _, err := read.Read(make([]byte, 1)); err != nil { // it logs
+		t.Fatal(err)
+	}
+	read.Close()
+	open, err := os.OpenFile(gate, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	if _, err := open.WriteString("\n"); err != nil {
+		t.Fatal(err)
+	}
+	var ended *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &ended) || ended.ExitCode() != 5 {
+		t.Errorf("ended with %v, want status 5", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
 }
 
 // TestRunReaps: processes that have lost their parent become promagg's children, and
@@ -397,13 +440,19 @@ func TestRunTerminal(t *testing.T) {
 		t.Fatalf("it is part of every Debian: %v", err)
 	}
 	cmd := exec.Command(script, "-qefc", `bash --norc -ic 'promagg run --web.listen-address 127.0.0.1:0 -- application stubborn; echo; echo stopped; read; fg; echo status $?'`, "/dev/null")
-	cmd.Env = append(cmd.Environ(), "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(cmd.Environ(), "GORACE=atexit_sleep_ms=0", "XDG_RUNTIME_DIR="+t.TempDir())
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &running{Process: testpeer.Start(t, cmd), t: t}
 	pid := r.ready()
+	promagg := atoi(t, r.said(`application \d+ of (\d+)`)[0])
+	t.Cleanup(func() {
+		if t.Failed() { // it outlives the shell
+			_ = unix.Kill(promagg, unix.SIGKILL)
+		}
+	})
 	keys := func(s string) {
 		t.Helper()
 		if _, err := in.Write([]byte(s)); err != nil {
@@ -429,7 +478,13 @@ func TestRunTerminal(t *testing.T) {
 	r.said(fmt.Sprintf(`%d got %d\r`, pid, unix.SIGCONT))
 	keys("\x03")
 	r.said(fmt.Sprintf(`%d got %d\r`, pid, unix.SIGINT))
-	keys("\x03")
+	testpeer.WaitFor(t, "a second Ctrl-C to be one", patience, func() error {
+		keys("\x03")
+		if !strings.Contains(r.Log(), "asked to stop again") {
+			return errors.New("it is taken for the first one")
+		}
+		return nil
+	})
 	r.said(`status 137\r`)
 	in.Close()
 	r.Wait(t)

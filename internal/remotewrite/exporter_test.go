@@ -342,6 +342,45 @@ func TestRefused(t *testing.T) {
 	})
 }
 
+// TestRedirect: samples follow a redirect that keeps the method. After another one the
+// answer is not the receiver's, and confirms nothing.
+func TestRedirect(t *testing.T) {
+	for status, followed := range map[int]bool{301: false, 302: false, 303: false, 307: true, 308: true} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			w, r := newWorld(t), newReceiver(t)
+			r.setFault(func(w http.ResponseWriter, q *http.Request, next http.Handler) {
+				switch {
+				case q.URL.Path != "/moved":
+					http.Redirect(w, q, "/moved", status)
+				case q.Method == http.MethodPost:
+					next.ServeHTTP(w, q)
+				default:
+					fmt.Fprint(w, "<html>log in")
+				}
+			})
+			e, err := New(w.dir, Options{URL: r.URL, Flush: patience, MinBackoff: time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.counters(2, 1)
+			err = e.Once(t.Context())
+			if followed && err != nil {
+				t.Error(err)
+			}
+			if !followed && (err == nil || !strings.Contains(err.Error(), fmt.Sprint(status)) || !strings.Contains(err.Error(), "redirect")) {
+				t.Errorf("error %v, want one that tells of the redirect", err)
+			}
+			want := Stats{Sent: 2}
+			if !followed {
+				want = Stats{Failed: 2}
+			}
+			if s := e.Stats(); s.Sent != want.Sent || s.Failed != want.Failed || s.Requests != 1 {
+				t.Errorf("statistics %+v, want %d sent, %d failed, in one request", s, want.Sent, want.Failed)
+			}
+		})
+	}
+}
+
 // TestSlow: a request that takes too long is given up and made again.
 func TestSlow(t *testing.T) {
 	w, r := newWorld(t), newReceiver(t)

@@ -43,10 +43,30 @@ func newSender(e *Exporter) (*sender, error) {
 	}
 	client := *e.opts.Client
 	client.Transport = s.seen
+	client.CheckRedirect = keepMethod(client.CheckRedirect)
 	s.api, err = remote.NewAPI(u.String(), remote.WithAPIHTTPClient(&client), remote.WithAPIPath(""),
 		remote.WithAPIBackoff(remote.BackoffConfig{MaxRetries: -1}))
 	return s, err
 }
+
+// keepMethod follows a redirect only if the samples go with it. After 301, 302 and 303
+// a client asks by GET, without them: whatever answers that, a log-in page for
+// instance, has confirmed nothing.
+func keepMethod(next func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
+	return func(r *http.Request, via []*http.Request) error {
+		switch {
+		case r.Method != via[0].Method:
+			return http.ErrUseLastResponse
+		case next != nil:
+			return next(r, via)
+		case len(via) >= maxRedirects:
+			return fmt.Errorf("stopped after %d redirects", len(via))
+		}
+		return nil
+	}
+}
+
+const maxRedirects = 10 // that of net/http
 
 // run sends until the queue is closed and empty, or ctx ends. hurry says that it is
 // time to come to an end: what waits for its next try need not wait longer, unless
@@ -158,6 +178,9 @@ func (s *sender) attempt(ctx context.Context, b *batch, try int) (written int, v
 		return len(b.points), confirmed, nil
 	}
 	err = errors.New(clip(err.Error()))
+	if s.seen.status/100 == 3 {
+		err = fmt.Errorf("%w (a redirect that samples can't follow: give the URL of the receiver itself)", err)
+	}
 	switch status := s.seen.status; {
 	case status == 0 || s.seen.broken || status/100 == 5 || status == http.StatusTooManyRequests:
 		return 0, again, err

@@ -12,7 +12,7 @@
 //   - no zombie stays, whoever has started it;
 //   - when [Caught.Run] returns, the application and all of its descendants are gone,
 //     but on systems without subreapers (macOS) only the application;
-//   - a second stop kills all of them;
+//   - a second stop kills all of them, but for one that was sent twice at once;
 //   - the application's first process does not outlive this one, however that ends
 //     (Linux; not if it changes its user; of its descendants see docs/run.md).
 //

@@ -10,12 +10,19 @@ import (
 )
 
 // Caught is the signals that have come to this process since [Catch].
-type Caught struct{ c chan os.Signal }
+type Caught struct {
+	c     chan os.Signal
+	pipes chan os.Signal // SIGPIPE, which nobody reads
+}
 
 // Catch begins to collect signals, so that none of them ends this process, and none
 // is lost that comes before there is an application to pass it to.
 func Catch() *Caught {
-	c := &Caught{make(chan os.Signal, 128)}
+	c := &Caught{make(chan os.Signal, 128), make(chan os.Signal, 1)}
+	// Who reads our log may end before the application does. Writing to it fails then,
+	// and is no reason to die, as the application would with us. It is caught and not
+	// ignored, as what is ignored is inherited.
+	signal.Notify(c.pipes, unix.SIGPIPE)
 	for _, s := range passed() {
 		// Who starts us with nohup(1) wants that neither we nor the application hear of it.
 		if !signal.Ignored(s) {
@@ -42,7 +49,10 @@ func passed() []os.Signal {
 func stop(s os.Signal) bool { return s == unix.SIGTERM || s == unix.SIGINT }
 
 // Release ends what Catch has begun.
-func (c *Caught) Release() { signal.Stop(c.c) }
+func (c *Caught) Release() {
+	signal.Stop(c.c)
+	signal.Stop(c.pipes)
+}
 
 // Await returns after d, or as soon as a signal comes that would end the process if it
 // were not caught and that people send for that.

@@ -57,7 +57,7 @@ func (c *Caught) Run(p Program) (Ended, error) {
 		select {
 		case <-ended:
 		case sig := <-c.c:
-			s.signal(sig.(syscall.Signal))
+			s.signal(sig.(syscall.Signal), time.Now())
 		case <-s.due:
 			if s.killing {
 				p.Log.Error("some processes that the application has left behind can't be killed and are left")
@@ -79,6 +79,8 @@ type supervisor struct {
 	first    int // the process that was started, and its process group
 	end      Ended
 	stopped  bool             // a stop has been passed on
+	last     syscall.Signal   // the last stop
+	lastAt   time.Time        // and when it came
 	killing  bool             // everything is to be killed
 	upgrade  *upgrade         // what SIGUSR2 may have begun
 	asked    map[int]bool     // the leftovers that were told to end
@@ -125,8 +127,18 @@ func statusOf(s unix.WaitStatus) int {
 	return s.ExitStatus()
 }
 
-// signal passes a signal on, or does what it is for.
-func (s *supervisor) signal(sig syscall.Signal) {
+// sameStop is how soon after a stop the same signal is still the same stop: timeout(1),
+// and whoever signals a process and then its group, sends it twice and means it once.
+const sameStop = 200 * time.Millisecond
+
+// signal passes a signal on that came at now, or does what it is for.
+func (s *supervisor) signal(sig syscall.Signal, now time.Time) {
+	if stop(sig) {
+		if sig == s.last && now.Sub(s.lastAt) < sameStop {
+			return
+		}
+		s.last, s.lastAt = sig, now
+	}
 	second := s.stopped && stop(sig)
 	s.stopped = s.stopped || stop(sig)
 	s.end.Asked = s.end.Asked || stop(sig) || sig == unix.SIGQUIT
