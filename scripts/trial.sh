@@ -29,6 +29,7 @@ grep -qs localhost "$root/etc/hosts" || echo 127.0.0.1 localhost >>"$root/etc/ho
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount --make-rslave "$root/dev"
+mount -t tmpfs tmpfs "$root/dev/shm"
 chroot "$root" bash /root/trial.sh install
 # From here on with a network and processes of its own.
 unshare --net --pid --fork --mount bash -c '
