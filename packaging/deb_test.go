@@ -74,6 +74,19 @@ absent /etc/systemd/system/*.wants/promagg* /usr/lib/*/promagg.conf
 '
 `
 
+// TestDebVersions: packages of later commits are newer to dpkg, up to the release and on.
+func TestDebVersions(t *testing.T) {
+	testpeer.Require(t, testpeer.Dpkg)
+	var before string
+	for _, version := range []string{"dev", "1.2.0-rc.1", "1.2.0-rc.1-4-gabcdef0", "1.2.0-rc.1-4-gabcdef0-dirty", "1.2.0-rc.2", "1.2.0", "1.2.0-3-gabcdef0", "1.2.1-rc.1", "1.2.1"} {
+		deb := strings.TrimSpace(run(t, "env", "VERSION="+version, "EPOCH=1", "bash", "-c", ". scripts/version.sh; echo $DEB_VERSION"))
+		if before != "" && exec.Command(testpeer.Dpkg.Path(), "--compare-versions", before, "lt", deb).Run() != nil {
+			t.Errorf("%s: dpkg does not take %s for newer than %s", version, deb, before)
+		}
+		before = deb
+	}
+}
+
 // TestDeb: the Debian package, installed, upgraded, removed and purged by dpkg.
 func TestDeb(t *testing.T) {
 	testpeer.Require(t, testpeer.Dpkg, testpeer.Overlay, testpeer.SystemdAnalyze)

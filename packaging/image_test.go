@@ -71,8 +71,12 @@ func TestDockerfile(t *testing.T) {
 			from, last = m[2], map[string]string{}
 		}
 		if m[1] == "ARG" {
-			name, _, _ := strings.Cut(m[2], "=")
+			name, _, preset := strings.Cut(m[2], "=")
 			args = append(args, name)
+			if preset && strings.HasPrefix(name, "TARGET") {
+				// https://github.com/docker/buildx/issues/510
+				t.Errorf("%s: a default wins over what --platform says, and the image has a program for another machine", line)
+			}
 		}
 		for _, used := range regexp.MustCompile(`\$\{?(\w+)`).FindAllStringSubmatch(m[2], -1) {
 			if used[1] != "BUILDPLATFORM" && !slices.Contains(args, used[1]) { // which Docker sets

@@ -3,6 +3,7 @@ package packaging
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -222,6 +223,49 @@ func checkSelector(t *testing.T, where string, s *parser.VectorSelector, served 
 	}
 }
 
+// TestAlertInputs: the series of the alerts' tests have the labels that promagg serves,
+// no less and no more. An operator between metrics of other labels matches nothing, and an
+// alert that is tested with others is one that never fires.
+func TestAlertInputs(t *testing.T) {
+	served := servedByDemo(t)
+	var file struct {
+		Tests []struct {
+			Input []struct{ Series string } `yaml:"input_series"`
+		}
+	}
+	decode(t, filepath.Join(mixin, "alerts_test.yaml"), &file)
+	looked := 0
+	for _, group := range file.Tests {
+		for _, in := range group.Input {
+			labels, err := parser.NewParser(parser.Options{}).ParseMetric(in.Series)
+			if err != nil {
+				t.Errorf("%s: %v", in.Series, err)
+				continue
+			}
+			name := labels.Get("__name__")
+			if name == "up" {
+				continue // Prometheus' own
+			}
+			looked++
+			want := map[string]bool{"__name__": true, "job": true, "instance": true}
+			for pair := range served[name] {
+				label, _, _ := strings.Cut(pair, "=")
+				want[label] = true
+			}
+			got := map[string]bool{}
+			for label := range labels.Map() {
+				got[label] = true
+			}
+			if served[name] == nil || !maps.Equal(got, want) {
+				t.Errorf("%s: labels are %v, served are %v", in.Series, slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+			}
+		}
+	}
+	if looked == 0 {
+		t.Error("the test looks at nothing")
+	}
+}
+
 // servedByDemo returns the metrics that the demonstration serves, with the labels that
 // each has.
 func servedByDemo(t *testing.T) map[string]map[string]bool {
@@ -245,6 +289,9 @@ func servedByDemo(t *testing.T) map[string]map[string]bool {
 		}
 		if families["demo_http_requests_total"] == nil || families["demo_http_request_duration_seconds"] == nil {
 			return fmt.Errorf("no requests yet")
+		}
+		if families["promagg_worker_cpu_seconds_total"] == nil {
+			return fmt.Errorf("no look at the workers' processes yet")
 		}
 		for name, f := range families {
 			served[name] = map[string]bool{}

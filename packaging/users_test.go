@@ -52,7 +52,8 @@ func TestTwoUsers(t *testing.T) {
 			worker.Kill(t)
 			if !tc.folds {
 				// Its last word is what any later would be: nothing of the dead is known.
-				awaitMetric(t, metrics, `^promagg_files\{state="alive"\} 2$`)
+				awaitMetric(t, metrics, `^promagg_files\{state="alive",type="counter"\} 1$`)
+				awaitMetric(t, metrics, `^promagg_files\{state="alive",type="gauge"\} 1$`)
 				awaitMetric(t, metrics, `^busy 1$`)
 				return
 			}

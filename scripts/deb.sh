@@ -9,16 +9,6 @@ shift
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/version.sh
 
-# What comes behind a tag is newer than the tag, what has none is older than all.
-deb_version=${DEB_VERSION:-}
-if [[ -z $deb_version ]]; then
-  case $VERSION in
-    [0-9]*-g*) deb_version=${VERSION//-/+} ;;
-    [0-9]*) deb_version=${VERSION//-/\~} ;; # 1.2.0-rc.1 comes before 1.2.0
-    *) deb_version=0~$(date -d "@$EPOCH" +%Y%m%d%H%M%S) ;;
-  esac
-fi
-
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
@@ -44,7 +34,7 @@ for arch in "$@"; do
   find "$work/build" -exec touch -h -d "@$EPOCH" {} +
   (
     cd "$work/build"
-    VERSION=$deb_version ARCH=$arch SOURCE_DATE_EPOCH=$EPOCH \
-      "$nfpm" package --config packaging/nfpm.yaml --packager deb --target "$out/promagg_${deb_version}_$arch.deb"
+    VERSION=$DEB_VERSION ARCH=$arch SOURCE_DATE_EPOCH=$EPOCH \
+      "$nfpm" package --config packaging/nfpm.yaml --packager deb --target "$out/promagg_${DEB_VERSION}_$arch.deb"
   )
 done

@@ -5,6 +5,7 @@
 #   VERSION     1.2.3, or 1.2.3-4-gabcdef, or dev where no tag is
 #   REVISION    the commit
 #   EPOCH       its time, in seconds
+#   DEB_VERSION VERSION as dpkg orders versions
 #   ldflags     what the program says about itself
 
 if [[ -z ${VERSION:-} ]]; then
@@ -13,7 +14,19 @@ if [[ -z ${VERSION:-} ]]; then
 fi
 if [[ -z ${REVISION:-} ]]; then REVISION=$(git rev-parse --verify --quiet HEAD 2>/dev/null) || REVISION=; fi
 if [[ -z ${EPOCH:-} ]]; then EPOCH=$(git log -1 --format=%ct 2>/dev/null) || EPOCH=0; fi
-export VERSION REVISION EPOCH
+if [[ -z ${DEB_VERSION:-} ]]; then
+  # What comes behind a tag is newer than the tag, what has none is older than all, and
+  # 1.2.0-rc.1, with what comes behind it, is older than 1.2.0.
+  case $VERSION in
+    [0-9]*)
+      tag=${VERSION%-[0-9]*-g*}
+      behind=${VERSION#"$tag"}
+      DEB_VERSION=${tag//-/\~}${behind//-/+}
+      ;;
+    *) DEB_VERSION=0~$(TZ=UTC date -d "@$EPOCH" +%Y%m%d%H%M%S) ;;
+  esac
+fi
+export VERSION REVISION EPOCH DEB_VERSION
 export TZ=UTC LC_ALL=C
 umask 022
 version_pkg=github.com/prometheus/common/version

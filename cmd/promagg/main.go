@@ -51,7 +51,7 @@ func exitCode(err error, stderr io.Writer) int {
 		return ended.status
 	}
 	if !errors.Is(err, errSilent) {
-		fmt.Fprintf(stderr, "promagg: error: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+		fmt.Fprintf(stderr, "promagg: error: %s\n", escaped(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	}
 	if errors.As(err, new(usageError)) {
 		return 2

@@ -165,7 +165,11 @@ func finding(id string, details []string, what string, args ...any) Finding {
 	if !ok {
 		panic("check: bug: no kind " + id)
 	}
-	return Finding{ID: id, Severity: k.severity, What: fmt.Sprintf(what, args...), Details: some(details, most), Why: k.why, Do: k.do}
+	f := Finding{ID: id, Severity: k.severity, What: fmt.Sprintf(what, args...), Details: some(details, most), Why: k.why, Do: k.do}
+	if len(details) > most {
+		f.more = len(details) - most + 1
+	}
+	return f
 }
 
 // as gives a finding another severity than the worst of its kind.
@@ -194,9 +198,12 @@ func have(n int, word string) string { return counted(n, word+" has", word+"s ha
 const most = 100
 
 // some returns the first so many lines and, for the rest, how many there are.
-func some(lines []string, n int) []string {
-	if len(lines) <= n {
+func some(lines []string, n int) []string { return someOf(lines, n, len(lines)) }
+
+// someOf is some where lines are not all that there are.
+func someOf(lines []string, n, all int) []string {
+	if all <= n {
 		return lines
 	}
-	return append(slices.Clone(lines[:n-1]), fmt.Sprintf("and %d more", len(lines)-n+1))
+	return append(slices.Clone(lines[:n-1]), fmt.Sprintf("and %d more", all-n+1))
 }

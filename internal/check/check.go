@@ -30,6 +30,7 @@ type Finding struct {
 	Details  []string `json:"details,omitempty"` // the files, processes or families, a line each
 	Why      string   `json:"why"`               // why it matters
 	Do       string   `json:"do"`                // what to do about it
+	more     int      // details that are left out; the last of Details says so
 }
 
 // Options say what to look at and how.

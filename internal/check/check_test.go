@@ -191,6 +191,27 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// TestPrintMany: where a finding has more details than it keeps, what is printed counts
+// all that it leaves out.
+func TestPrintMany(t *testing.T) {
+	for _, n := range []int{shown, shown + 1, most, most + 1, 100_000} {
+		lines := make([]string, n)
+		for i := range lines {
+			lines[i] = fmt.Sprintf("line-%d", i)
+		}
+		r := Report{Findings: []Finding{finding("PA404", lines, "many")}}
+		var b strings.Builder
+		if err := r.Print(&b); err != nil {
+			t.Fatal(err)
+		}
+		printed := strings.Count(b.String(), "- line-")
+		want := fmt.Sprintf("- and %d more\n", n-printed)
+		if printed > n || (printed < n) != strings.Contains(b.String(), want) {
+			t.Errorf("%d details: printed %d, and not %q:\n%s", n, printed, want, b.String())
+		}
+	}
+}
+
 // TestPrintHostile: what writers choose does not reach a terminal as it is.
 func TestPrintHostile(t *testing.T) {
 	dir := testpeer.Shm(t)

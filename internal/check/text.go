@@ -23,7 +23,11 @@ func (r *Report) Print(w io.Writer) error {
 		b.WriteByte('\n')
 		head := fmt.Sprintf("%-7s %s  ", found.Severity, found.ID)
 		wrap(&b, head, printable(found.What))
-		for _, line := range some(found.Details, shown) {
+		all := len(found.Details)
+		if found.more > 0 {
+			all += found.more - 1 // the line that tells of them is none
+		}
+		for _, line := range someOf(found.Details, shown, all) {
 			wrap(&b, "    - ", printable(line))
 		}
 		wrap(&b, "    why: ", found.Why)

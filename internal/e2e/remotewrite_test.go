@@ -347,7 +347,7 @@ func TestServeRemoteWrite(t *testing.T) {
 	w.ask(t, op{Op: "sync"}.String())
 	p := serve(t, dir, "--remote-write.url", "http://"+s.door.address, "--remote-write.interval", "100ms", "--remote-write.instance", "here")
 	s.sees(`done_total{job="promagg",instance="here"}`, 5)
-	s.sees(`promagg_files{state="alive",instance="here"}`, 1)
+	s.sees(`promagg_files{state="alive",type="counter",instance="here"}`, 1)
 	testpeer.WaitFor(t, "promagg to tell that samples were sent", patience, func() error {
 		body := p.get(t, "/metrics")
 		if !regexp.MustCompile(`(?m)^promagg_remote_write_samples_sent_total [1-9]`).MatchString(body) {
