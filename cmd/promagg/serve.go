@@ -143,10 +143,8 @@ func (f *serveFlags) open(cmd *cobra.Command) (*opened, error) {
 		return nil, err
 	}
 	if f.start == cleanUp {
-		for _, o := range all {
-			if err := cleanAtStart(o.Path, log); err != nil {
-				return nil, errors.Join(err, l.Close())
-			}
+		if err := cleanAtStart(all, log); err != nil {
+			return nil, errors.Join(err, l.Close())
 		}
 	}
 	return &opened{log, l, all}, nil
@@ -156,9 +154,21 @@ func (f *serveFlags) open(cmd *cobra.Command) (*opened, error) {
 // to escape, not the landing page, not under /-/.
 var telemetryPath = regexp.MustCompile(`^(/[A-Za-z0-9_.~][A-Za-z0-9_.~-]*)+$`)
 
-// cleanAtStart removes the value files of an application that is down.
-func cleanAtStart(dir string, log *slog.Logger) error {
-	removed, err := multiproc.Clean(dir, false, false)
+// cleanAtStart removes the value files of applications that are down: of none if one
+// of them is not.
+func cleanAtStart(all []multiproc.Options, log *slog.Logger) error {
+	for _, dryRun := range []bool{true, false} {
+		for _, o := range all {
+			if err := cleanOne(o.Path, dryRun, log); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func cleanOne(dir string, dryRun bool, log *slog.Logger) error {
+	removed, err := multiproc.Clean(dir, dryRun, false)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -167,7 +177,9 @@ func cleanAtStart(dir string, log *slog.Logger) error {
 	case err != nil:
 		return fmt.Errorf("--on-start=clean: %w", err)
 	}
-	log.Info("the directory was cleaned", "dir", dir, "files", len(removed))
+	if !dryRun {
+		log.Info("the directory was cleaned", "dir", dir, "files", len(removed))
+	}
 	return nil
 }
 
