@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -54,9 +55,18 @@ type running struct {
 	pid int    // of promagg itself
 }
 
+// heedHangup gives processes that are started SIGHUP's own effect, also where the tests
+// run with the signal ignored (nohup), which they would take over.
+var heedHangup = sync.OnceFunc(func() {
+	if signal.Ignored(unix.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
+	}
+})
+
 // startRun runs `prefix... promagg run -- argv...`. A prefix has to have promagg as its
 // only child.
 func startRun(t *testing.T, prefix []string, argv ...string) *running {
+	heedHangup()
 	t.Helper()
 	r := &running{t: t, dir: t.TempDir()}
 	argv = append(append(prefix, "promagg", "run", "--web.listen-address", "127.0.0.1:0", "--"), argv...)
