@@ -109,7 +109,7 @@ const Every = 2 * time.Second
 
 // share is the part of one core that looks may take: with so many workers that one
 // look takes long, there are fewer of them.
-const share = 100
+const share = 400
 
 // Run looks until ctx ends, now and then with a pause: nobody waits for a look, and a
 // scrape must not have to wait for a core either.
