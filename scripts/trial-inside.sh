@@ -48,7 +48,7 @@ install)
   run 'apt-get -qq install -y --no-install-recommends /root/promagg.deb >/dev/null 2>&1; dpkg -s promagg | grep -E "^(Status|Version)"'
   run 'promagg version | head -1; getent passwd promagg; man --version >/dev/null 2>&1 || true; ls /usr/share/man/man1/promagg*.gz | wc -l'
   apt-get -qq install -y --no-install-recommends gunicorn python3-flask python3-prometheus-client prometheus victoria-metrics \
-    curl openssl systemd procps >/dev/null 2>&1
+    curl openssl systemd >/dev/null 2>&1
   run 'systemd-analyze verify --man=no /usr/lib/systemd/system/promagg.service /usr/lib/systemd/system/promagg@.service /usr/lib/systemd/system/promagg.socket && echo verified'
   run 'systemd-analyze security --offline=yes /usr/lib/systemd/system/promagg.service | tail -1'
   ;;
