@@ -45,7 +45,8 @@ directory; nothing is left when it ends.`,
 			ctx, stop := signal.NotifyContext(cmd.Context(), mmapfile.LossSignals()...)
 			defer stop()
 			log := promslog.New(&promslog.Config{Level: warnLevel(), Writer: cmd.ErrOrStderr()})
-			f := serveFlags{path: "/metrics", procs: &procMetrics{mode: workersSummed}, web: newWebLimits(), shutdownIn: 5 * time.Second}
+			f := newServeFlags()
+			f.path, f.shutdownIn = "/metrics", 5*time.Second
 			return demo.Run(ctx, demo.Options{
 				Worker: []string{program, demoWorker},
 				Serve: func(ctx context.Context, l net.Listener, dir string) error {

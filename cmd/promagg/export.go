@@ -101,9 +101,9 @@ func (f *exportFlags) run(cmd *cobra.Command) error {
 		}
 		return err
 	}
-	rules := serveFlags{dirs: f.dirs, rules: f.rules}
-	rules.reloadRules(group, all)
-	defer rules.onHangup(cmd.Context(), log)()
+	var reloads reloader
+	f.rules.reloadBy(&reloads, &f.dirs, group, all)
+	defer reloads.onHangup(cmd.Context(), log)()
 	return f.export(cmd.Context(), group)
 }
 

@@ -72,23 +72,3 @@ func (r *retentionFlag) Set(s string) error {
 }
 
 func (r *retentionFlag) Type() string { return "duration" }
-
-// startFlag says what becomes of files that are there at the start.
-type startFlag string
-
-func (s *startFlag) String() string { return string(*s) }
-
-func (s *startFlag) Set(v string) error {
-	if v != adopt && v != cleanUp {
-		return fmt.Errorf("want adopt or clean, got %q", v)
-	}
-	*s = startFlag(v)
-	return nil
-}
-
-func (s *startFlag) Type() string { return "what" }
-
-const (
-	adopt   = "adopt"
-	cleanUp = "clean"
-)

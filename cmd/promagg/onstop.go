@@ -10,32 +10,17 @@ import (
 	"github.com/promagg/promagg/internal/multiproc"
 )
 
-// stopFlag says what becomes of value files at the stop.
-type stopFlag string
+func newStopChoice(word string) choice { return choice{word, []string{keep, cleanUp}} }
 
-const keep = "keep" // the other one is cleanUp
-
-func addStopFlag(cmd *cobra.Command, s *stopFlag) {
-	cmd.Flags().Var(s, "on-stop", "what to do with value files at the stop: keep them, or clean the directory as promagg clean does")
+func addStopFlag(cmd *cobra.Command, c *choice) {
+	cmd.Flags().Var(c, "on-stop", "what to do with value files at the stop: keep them, or clean the directory as promagg clean does")
 }
 
-func (s *stopFlag) String() string { return string(*s) }
-
-func (s *stopFlag) Set(v string) error {
-	if v != keep && v != cleanUp {
-		return fmt.Errorf("want keep or clean, got %q", v)
-	}
-	*s = stopFlag(v)
-	return nil
-}
-
-func (s *stopFlag) Type() string { return "what" }
-
-// do cleans the directories if they are to be cleaned. Nobody may be serving them any
+// atStop cleans the directories if they are to be cleaned. Nobody may be serving them any
 // more in this process. That somebody writes one still is no fault of the stop, and is
 // logged.
-func (s *stopFlag) do(all []multiproc.Options) (err error) {
-	if *s != cleanUp {
+func atStop(do choice, all []multiproc.Options) (err error) {
+	if do.word != cleanUp {
 		return nil
 	}
 	for _, o := range all {

@@ -21,38 +21,37 @@ type reload struct {
 	do   func() ([]string, error)
 }
 
-// openWeb reads what --web.config.file names.
-func (f *serveFlags) openWeb() (err error) {
-	if f.secure, err = openWebConfig(f.config); err != nil || f.secure == nil {
-		return err
-	}
-	f.reloads = append(f.reloads, reload{"web configuration", f.secure.reload})
-	return nil
+// reloader is all that can be. It is safe for concurrent use.
+type reloader struct {
+	mu  sync.Mutex // keeps two reloads apart, and protects all
+	all []reload
 }
 
-// reloading keeps two reloads from running at the same time, and protects what there
-// is to reload.
-var reloading sync.Mutex
+func (r *reloader) add(what string, do func() ([]string, error)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, reload{what, do})
+}
 
 // reload reads again all that can be, and logs what has changed. What is wrong with
 // one does not keep the others from being read.
-func (f *serveFlags) reload(log *slog.Logger) error {
-	reloading.Lock()
-	defer reloading.Unlock()
+func (r *reloader) reload(log *slog.Logger) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var failed error
-	if len(f.reloads) == 0 {
+	if len(r.all) == 0 {
 		log.Info("there is nothing to reload: no flag names a file that can change")
 	}
-	for _, r := range f.reloads {
-		changes, err := r.do()
+	for _, one := range r.all {
+		changes, err := one.do()
 		switch {
 		case err != nil:
 			failed = errors.Join(failed, err)
-			log.Error("not reloaded: what was read before goes on to hold", "what", r.what, "err", oneLine(err))
+			log.Error("not reloaded: what was read before goes on to hold", "what", one.what, "err", oneLine(err))
 		case len(changes) == 0:
-			log.Info("reloaded: nothing has changed", "what", r.what)
+			log.Info("reloaded: nothing has changed", "what", one.what)
 		default:
-			log.Info("reloaded", "what", r.what, "changed", strings.Join(changes, ", "))
+			log.Info("reloaded", "what", one.what, "changed", strings.Join(changes, ", "))
 		}
 	}
 	return failed
@@ -62,7 +61,7 @@ func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", ";
 
 // onHangup reloads at each SIGHUP, until ctx ends or the function that it returns is
 // called.
-func (f *serveFlags) onHangup(ctx context.Context, log *slog.Logger) (stop func()) {
+func (r *reloader) onHangup(ctx context.Context, log *slog.Logger) (stop func()) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, mmapfile.Hangup)
 	ctx, cancel := context.WithCancel(ctx)
@@ -71,7 +70,7 @@ func (f *serveFlags) onHangup(ctx context.Context, log *slog.Logger) (stop func(
 		for {
 			select {
 			case <-hangup:
-				systemd{log}.reloading(func() { _ = f.reload(log) }) // which it has logged
+				systemd{log}.reloading(func() { _ = r.reload(log) }) // which it has logged
 			case <-ctx.Done():
 				return
 			}
@@ -84,17 +83,17 @@ func (f *serveFlags) onHangup(ctx context.Context, log *slog.Logger) (stop func(
 	}
 }
 
-// reloadHandler reloads when it is asked to, if that is allowed.
-func (f *serveFlags) reloadHandler(log *slog.Logger) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// handler reloads when it is asked to, if that is allowed.
+func (r *reloader) handler(allowed bool, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		switch {
-		case !f.lifecycle:
+		case !allowed:
 			http.Error(w, "reloading by HTTP is not enabled: start promagg with --web.enable-lifecycle, or send SIGHUP", http.StatusForbidden)
-		case r.Method != http.MethodPost && r.Method != http.MethodPut:
+		case request.Method != http.MethodPost && request.Method != http.MethodPut:
 			w.Header().Set("Allow", "POST, PUT")
 			http.Error(w, "use POST or PUT", http.StatusMethodNotAllowed)
 		default:
-			if err := f.reload(log); err != nil {
+			if err := r.reload(log); err != nil {
 				http.Error(w, oneLine(err), http.StatusInternalServerError)
 				return
 			}

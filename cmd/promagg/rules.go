@@ -194,16 +194,15 @@ func (b *ruleBuilder) rules() merge.Rules {
 	return r
 }
 
-// reloadRules lets the rules of a file be read again.
-func (f *serveFlags) reloadRules(dirs *multiproc.Group, options []multiproc.Options) {
-	if f.rules.file == "" {
+// reloadBy lets the rules of the file be read again for directories that were opened
+// with these options.
+func (f *ruleFlags) reloadBy(r *reloader, dirs *dirsFlag, opened *multiproc.Group, options []multiproc.Options) {
+	if f.file == "" {
 		return
 	}
 	now := options[0].Rules // the labels of a directory's name do not change
-	reloading.Lock()        // SIGHUP may have come already
-	defer reloading.Unlock()
-	f.reloads = append(f.reloads, reload{"rules", func() ([]string, error) {
-		all, err := f.dirs.options(&f.rules, multiproc.Options{})
+	r.add("rules", func() ([]string, error) {
+		all, err := dirs.options(f, multiproc.Options{})
 		if err != nil {
 			return nil, err
 		}
@@ -211,12 +210,12 @@ func (f *serveFlags) reloadRules(dirs *multiproc.Group, options []multiproc.Opti
 		if len(changes) == 0 {
 			return nil, nil
 		}
-		for i, d := range dirs.Dirs() {
+		for i, d := range opened.Dirs() {
 			d.Rule(all[i].Rules)
 		}
 		now = all[0].Rules
 		return changes, nil
-	}})
+	})
 }
 
 // changedRules tells which rules have come and gone.

@@ -117,25 +117,26 @@ func TestReloadEarly(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := serveFlags{dirs: dirsFlag{given: []string{t.TempDir()}, label: "app"}, rules: ruleFlags{file: file}}
-	options, err := f.dirs.options(&f.rules, multiproc.Options{})
+	dirs, rules := dirsFlag{given: []string{t.TempDir()}, label: "app"}, ruleFlags{file: file}
+	options, err := dirs.options(&rules, multiproc.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	group := openAll(options)
 	defer group.Close()
+	var reloads reloader
 	var early sync.WaitGroup
 	early.Go(func() {
-		if err := f.reload(promslog.NewNopLogger()); err != nil {
+		if err := reloads.reload(promslog.NewNopLogger()); err != nil {
 			t.Error(err)
 		}
 	})
-	f.reloadRules(group, options)
+	rules.reloadBy(&reloads, &dirs, group, options)
 	early.Wait()
 	if err := os.WriteFile(file, []byte("drop: [x]"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if changes, err := f.reloads[0].do(); err != nil || fmt.Sprint(changes) != "[+ --drop x]" {
+	if changes, err := reloads.all[0].do(); err != nil || fmt.Sprint(changes) != "[+ --drop x]" {
 		t.Errorf("changes %q, %v", changes, err)
 	}
 }

@@ -24,13 +24,13 @@ const leftoverGrace = 5 * time.Second
 // runFlags are the settings of run.
 type runFlags struct {
 	serveFlags
-	stop   stopFlag
+	stop   choice
 	linger time.Duration
 }
 
 func newRun() *cobra.Command {
-	f := runFlags{serveFlags: newServeFlags(), stop: cleanUp}
-	f.start = cleanUp
+	f := runFlags{serveFlags: newServeFlags(), stop: newStopChoice(cleanUp)}
+	f.start.word = cleanUp
 	cmd := &cobra.Command{
 		Use:   "run [flags] -- PROGRAM [ARG...]",
 		Short: "Run an application and serve its metrics, as one command",
@@ -121,10 +121,10 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) (err error) {
 	// From here on a fault of ours is said, and the status is still the application's.
 	switch {
 	case !fresh:
-		if err := f.stop.do(s.options); err != nil {
+		if err := atStop(f.stop, s.options); err != nil {
 			log.Error("the directory was not cleaned", "err", err)
 		}
-	case f.stop == keep && failed == nil:
+	case f.stop.word == keep && failed == nil:
 		keepFresh = true
 		log.Info("the directory is kept", "dir", dir)
 	}

@@ -28,7 +28,7 @@ type serveFlags struct {
 	rules      ruleFlags
 	probe      probeFlag
 	fold       foldFlags
-	start      startFlag
+	start      choice
 	limits     multiproc.Limits
 	listen     listenFlags
 	path       string
@@ -36,7 +36,7 @@ type serveFlags struct {
 	secure     *webConfig
 	pprof      bool
 	lifecycle  bool
-	reloads    []reload
+	reloads    *reloader
 	noOwn      bool
 	level      levelFlag
 	format     formatFlag
@@ -49,7 +49,7 @@ type serveFlags struct {
 // newServeFlags returns the settings that have no flag, and the defaults of those
 // that are not set where flags are added.
 func newServeFlags() serveFlags {
-	f := serveFlags{web: newWebLimits(), procs: &procMetrics{mode: workersSummed}, shutdownIn: 30 * time.Second, start: adopt}
+	f := serveFlags{web: newWebLimits(), procs: &procMetrics{mode: workersSummed}, reloads: new(reloader), shutdownIn: 30 * time.Second, start: choice{adopt, []string{adopt, cleanUp}}}
 	f.level.Level, f.format.Format = promslog.NewLevel(), promslog.NewFormat()
 	if err := f.format.Set("logfmt"); err != nil {
 		panic(err) // it is one of the two that there are
@@ -59,7 +59,7 @@ func newServeFlags() serveFlags {
 
 func newServe() *cobra.Command {
 	f := newServeFlags()
-	stop := stopFlag(keep)
+	stop := newStopChoice(keep)
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Watch a directory and serve its merged metrics",
@@ -75,8 +75,8 @@ SIGINT let running scrapes finish.`,
 			if err != nil {
 				return err
 			}
-			defer f.onHangup(cmd.Context(), s.log)()
-			return errors.Join(f.serve(cmd.Context(), s.listener, s.options), stop.do(s.options))
+			defer f.reloads.onHangup(cmd.Context(), s.log)()
+			return errors.Join(f.serve(cmd.Context(), s.listener, s.options), atStop(stop, s.options))
 		},
 	}
 	f.addFlags(cmd)
@@ -142,7 +142,7 @@ func (f *serveFlags) open(cmd *cobra.Command) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.start == cleanUp {
+	if f.start.word == cleanUp {
 		if err := cleanAtStart(all, log); err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
@@ -189,7 +189,7 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options []multip
 	log := options[0].Logger
 	group := openAll(options)
 	defer group.Close()
-	f.reloadRules(group, options)
+	f.rules.reloadBy(f.reloads, &f.dirs, group, options)
 	if err := f.remote.from(group); err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -255,7 +255,7 @@ func (f *serveFlags) handler(dirs *multiproc.Group, connections *limit.Listener,
 		}
 		fmt.Fprintln(w, "promagg is ready.")
 	})
-	mux.Handle("/-/reload", f.reloadHandler(log))
+	mux.Handle("/-/reload", f.reloads.handler(f.lifecycle, log))
 	if f.pprof {
 		handlePprof(mux, seen)
 	}

@@ -230,3 +230,12 @@ type faults struct{ slog.Handler }
 func (f faults) Enabled(ctx context.Context, level slog.Level) bool {
 	return level > slog.LevelInfo && f.Handler.Enabled(ctx, level)
 }
+
+// openWeb reads what --web.config.file names.
+func (f *serveFlags) openWeb() (err error) {
+	if f.secure, err = openWebConfig(f.config); err != nil || f.secure == nil {
+		return err
+	}
+	f.reloads.add("web configuration", f.secure.reload)
+	return nil
+}

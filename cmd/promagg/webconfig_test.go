@@ -246,7 +246,7 @@ func TestWebConfigReload(t *testing.T) {
 	})
 	reload := func() string {
 		var b bytes.Buffer
-		err := f.reload(slog.New(slog.NewTextHandler(&b, nil)))
+		err := f.reloads.reload(slog.New(slog.NewTextHandler(&b, nil)))
 		if (err != nil) != strings.Contains(b.String(), "level=ERROR") {
 			t.Errorf("%v: %s", err, &b)
 		}
