@@ -121,7 +121,7 @@ func TestAcceptsGzip(t *testing.T) {
 // FuzzNegotiate wants a format that there is, and one that the header speaks of
 // unless it is the text format.
 func FuzzNegotiate(f *testing.F) {
-	for _, s := range []string{"", "*/*", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5", ";q", "a/b/c;d=e=f,,/", "gzip;q=0", "*/*;q=NaN", "br, gzip;level=1;q=1e-9,*;q=0"} {
+	for _, s := range []string{"", "*/*", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5", ";q", "a/b/c;d=e=f,,/", "AppliCAtion/openmetriCs-tEXt", "gzip;q=0", "*/*;q=NaN", "br, gzip;level=1;q=1e-9,*;q=0"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, header string) {
@@ -129,10 +129,10 @@ func FuzzNegotiate(f *testing.F) {
 		if !slices.Contains([]Format{Text, OpenMetrics, openMetricsBeta}, got) {
 			t.Fatalf("Negotiate(%q) = %d, which is no format", header, got)
 		}
-		if got != Text && !strings.Contains(header, "application/openmetrics-text") {
+		lower := strings.ToLower(header) // media types and codings have no case (RFC 9110, 8.3.1 and 8.4.1)
+		if got != Text && !strings.Contains(lower, "application/openmetrics-text") {
 			t.Fatalf("Negotiate(%q) = %s, of which it does not speak", header, got.ContentType())
 		}
-		lower := strings.ToLower(header)
 		if acceptsGzip(header) && !strings.Contains(lower, "gzip") && !strings.Contains(lower, "*") {
 			t.Fatalf("acceptsGzip(%q), which does not speak of it", header)
 		}
