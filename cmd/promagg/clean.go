@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -11,29 +12,45 @@ import (
 
 func newClean() *cobra.Command {
 	var (
-		dir           string
+		dirs          dirsFlag
 		dryRun, force bool
 	)
 	cmd := &cobra.Command{
 		Use:   "clean",
-		Short: "Remove the value files of a directory",
+		Short: "Remove the value files of an application that is down",
 		Long: `clean removes the value files of a directory, and nothing else, and names them on
 standard output. It is for the start and stop of the application: as long as a
-writer is alive, or can't be shown to be dead, it removes nothing.`,
-		Example: `  promagg clean --dir /run/myapp/metrics`,
-		Args:    noArgs,
+writer is alive, or can't be shown to be dead, it removes nothing. It takes several
+directories as serve does, and cleans each of them whatever it finds in the others.`,
+		Example: `  promagg clean --dir /run/myapp/metrics
+  promagg clean --dir web=/run/web/metrics --dir jobs=/run/jobs/metrics`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			path, err := existingDirectory(dir)
-			if err != nil {
-				return err
+			all, err := dirs.directories()
+			for _, d := range all {
+				err = errors.Join(err, cleanDirectory(cmd, d, len(all) > 1, dryRun, force))
 			}
-			removed, err := multiproc.Clean(path, dryRun, force)
-			return reportRemoved(cmd, dryRun, removed, err, "nothing removed from "+path, "stop the application first, or use --force")
+			return err
 		},
 	}
-	addDirFlag(cmd, &dir)
+	dirs.addDirFlag(cmd)
 	addRemovalFlags(cmd, &dryRun, &force)
 	return cmd
+}
+
+// cleanDirectory cleans one directory, which goes before the names of its files if there
+// are several.
+func cleanDirectory(cmd *cobra.Command, d namedDir, several, dryRun, force bool) error {
+	if _, err := existingDirectory(d.path); err != nil {
+		return err
+	}
+	removed, err := multiproc.Clean(d.path, dryRun, force)
+	if several {
+		for i, name := range removed {
+			removed[i] = filepath.Join(d.path, name)
+		}
+	}
+	return reportRemoved(cmd, dryRun, removed, err, "nothing removed from "+d.path, "stop the application first, or use --force")
 }
 
 func newMarkDead() *cobra.Command {

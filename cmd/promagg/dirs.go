@@ -25,8 +25,13 @@ type dirsFlag struct {
 type namedDir struct{ name, path string }
 
 func (f *dirsFlag) addFlags(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVarP(&f.given, "dir", "d", nil, "multiprocess directory; `[NAME=]PATH`, more than once for several, each of which needs a name then (default $"+dirEnv[0]+", then $"+dirEnv[1]+")")
+	f.addDirFlag(cmd)
 	cmd.Flags().StringVar(&f.label, "dir.label", "app", "the label that tells the series of named directories apart")
+}
+
+// addDirFlag is addFlags for commands that serve no series, and have no use for a label.
+func (f *dirsFlag) addDirFlag(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVarP(&f.given, "dir", "d", nil, "multiprocess directory; `[NAME=]PATH`, more than once for several, each of which needs a name then (default $"+dirEnv[0]+", then $"+dirEnv[1]+")")
 }
 
 // dirName is what may be the name of a directory, with the sign behind it. What has a
@@ -61,13 +66,18 @@ func (f *dirsFlag) directories() ([]namedDir, error) {
 		}
 		dirs = append(dirs, d)
 	}
+	return dirs, nil
+}
+
+// checkLabel returns an error if the directories' label can't be one.
+func (f *dirsFlag) checkLabel() error {
 	if err := merge.CheckLabel(f.label); err != nil {
-		return nil, usageError{fmt.Errorf("--dir.label: %w", err)}
+		return usageError{fmt.Errorf("--dir.label: %w", err)}
 	}
 	if slices.Contains(ownLabels, f.label) {
-		return nil, usageError{fmt.Errorf("--dir.label: promagg's own metrics have a label %s: choose another one", f.label)}
+		return usageError{fmt.Errorf("--dir.label: promagg's own metrics have a label %s: choose another one", f.label)}
 	}
-	return dirs, nil
+	return nil
 }
 
 // ownLabels are those of promagg's own metrics of a directory.
@@ -93,6 +103,11 @@ func (f *dirsFlag) options(rules *ruleFlags, common multiproc.Options) (all []mu
 	dirs, err := f.directories()
 	if err != nil {
 		return nil, err
+	}
+	if len(f.given) > 0 {
+		if err := f.checkLabel(); err != nil {
+			return nil, err
+		}
 	}
 	shared, err := rules.rules()
 	if err != nil {
