@@ -172,15 +172,18 @@ func (e *Exporter) Run(ctx context.Context) error {
 	}
 	e.queue.close()
 	sender.Wait()
-	return errors.Join(err, e.end())
+	return errors.Join(err, e.end(false))
 }
 
 // Once sends one snapshot. It returns an error unless there was something to send
-// and all of it was taken before the time for a flush was up.
+// and all of it was taken before ctx ended and the time for a flush was up.
 func (e *Exporter) Once(ctx context.Context) error {
 	sending, cancel := context.WithTimeout(ctx, e.opts.Flush)
 	defer cancel()
-	if err := e.collect(sending); err != nil {
+	switch err := e.collect(sending); {
+	case ctx.Err() != nil:
+		return errors.New("stopped before anything was sent")
+	case err != nil:
 		return err
 	}
 	if e.queue.len() == 0 {
@@ -188,7 +191,7 @@ func (e *Exporter) Once(ctx context.Context) error {
 	}
 	e.queue.close()
 	e.sender.run(sending, nil)
-	if err := e.end(); err != nil {
+	if err := e.end(ctx.Err() != nil); err != nil {
 		return err
 	}
 	if s := e.Stats(); s.Failed > 0 || s.lost() > 0 {
@@ -197,16 +200,20 @@ func (e *Exporter) Once(ctx context.Context) error {
 	return nil
 }
 
-// end gives up what is left in the queue, and tells what has become of all.
-func (e *Exporter) end() error {
+// end gives up what is left in the queue, and tells what has become of all. stopped says
+// that the time for a flush was not up.
+func (e *Exporter) end(stopped bool) error {
 	left := e.queue.clear()
 	e.counts.drop(DroppedAtStop, left)
 	s := e.Stats()
 	e.log.Info("remote write has ended", "url", e.sender.shown, "snapshots", s.Snapshots, "sent", s.Sent, "retried", s.Retried, "failed", s.Failed, "dropped", s.lost())
-	if left > 0 {
-		return fmt.Errorf("%d samples were not sent in %s: %w", left, e.opts.Flush, e.sender.lastError())
+	switch {
+	case left == 0:
+		return nil
+	case stopped:
+		return fmt.Errorf("stopped before %d samples were sent", left)
 	}
-	return nil
+	return fmt.Errorf("%d samples were not sent in %s: %w", left, e.opts.Flush, e.sender.lastError())
 }
 
 // collect takes a snapshot and queues it.

@@ -638,6 +638,21 @@ func TestOnce(t *testing.T) {
 	if err := once(w, r.URL); err == nil || !strings.Contains(err.Error(), "2 of 2 samples were not taken: server returned HTTP status 400 Bad Request: no") {
 		t.Errorf("error %v, want the receiver's words", err)
 	}
+	asked, stop := context.WithCancel(t.Context())
+	r.setFault(func(_ http.ResponseWriter, q *http.Request, _ http.Handler) {
+		io.Copy(io.Discard, q.Body) // only then the server sees that the sender is gone
+		stop()
+		<-q.Context().Done()
+	})
+	stopped, err := New(w.dir, Options{URL: r.URL, Flush: patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"stopped before 2 samples were sent", "stopped before anything was sent"} {
+		if err := stopped.Once(asked); err == nil || err.Error() != want {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
 	r.Close()
 	e, err := New(w.dir, Options{URL: r.URL, Flush: 100 * time.Millisecond, MinBackoff: time.Millisecond})
 	if err != nil {
