@@ -65,17 +65,21 @@ func (w *pass) part(p *Part, wanted *selection) {
 	p.sort()
 	switch {
 	case wanted != nil && p.name.Type == mmapfile.Gauge:
-		for _, i := range wanted.entries(p) {
-			w.entry(p, bytes, int(i))
+		for _, r := range wanted.entries(p) {
+			for i := r.from; i < r.to; i++ {
+				w.entry(p, bytes, int(i))
+			}
 		}
 	case wanted != nil:
-		w.monotoneOf(p, bytes, wanted.entries(p))
+		for _, r := range wanted.entries(p) {
+			w.monotone(p, bytes, r)
+		}
 	case p.name.Type == mmapfile.Gauge:
 		for i := range p.plain {
 			w.entry(p, bytes, i)
 		}
 	default:
-		w.monotone(p, bytes)
+		w.monotone(p, bytes, entryRun{0, uint32(len(p.plain))})
 	}
 	w.cumulative(p, bytes, wanted)
 }
@@ -152,38 +156,14 @@ func (w *pass) add(p *Part, cell uint32, e value) {
 	}
 }
 
-// monotone sums values that only grow: entry, for all of them and in little time.
-func (w *pass) monotone(p *Part, bytes mmapfile.Bytes) {
-	acc, low := w.acc, p.low[:len(p.plain)]
-	for i, e := range p.plain {
+// monotone sums values that only grow: entry, for a run of entries and in little time.
+func (w *pass) monotone(p *Part, bytes mmapfile.Bytes, r entryRun) {
+	acc, plain := w.acc, p.plain[r.from:r.to]
+	low := p.low[r.from:][:len(plain)]
+	for i, e := range plain {
 		v, ok := bytes.Float64(e.off)
 		// Rounding keeps order, so a value that has not fallen never looks as if
 		// it had. The comparison is also false for NaN.
-		if !ok || !(float32(v) >= low[i]) {
-			if v, ok = doubtful(bytes, e.off, low[i]); !ok {
-				w.absent = append(w.absent, e.cell)
-				continue
-			}
-		}
-		low[i] = float32(v)
-		// What nearly always loses nothing, which a greater number plus a smaller one can be
-		// asked with a single subtraction.
-		if cur := acc[e.cell]; cur >= math.Abs(v) {
-			if sum := cur + v; sum-cur == v {
-				acc[e.cell] = sum
-				continue
-			}
-		}
-		w.plus(e.cell, v)
-	}
-}
-
-// monotoneOf is monotone for some of the entries.
-func (w *pass) monotoneOf(p *Part, bytes mmapfile.Bytes, indexes []uint32) {
-	acc, low := w.acc, p.low[:len(p.plain)]
-	for _, i := range indexes {
-		e := p.plain[i]
-		v, ok := bytes.Float64(e.off)
 		if !ok || !(float32(v) >= low[i]) {
 			if v, ok = doubtful(bytes, e.off, low[i]); !ok {
 				w.absent = append(w.absent, e.cell)

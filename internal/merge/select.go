@@ -59,14 +59,17 @@ type selection struct {
 	picked map[*entry]picked
 }
 
-// picked are the indexes of some among the first n entries.
+// picked are some among the first n entries, in runs.
 type picked struct {
-	n       int
-	indexes []uint32
+	n    int
+	runs []entryRun
 }
 
-// entries returns the indexes of the part's plain entries that are wanted.
-func (s *selection) entries(p *Part) []uint32 {
+// entryRun are plain entries from one to before another.
+type entryRun struct{ from, to uint32 }
+
+// entries returns the part's plain entries that are wanted.
+func (s *selection) entries(p *Part) []entryRun {
 	if len(p.plain) == 0 {
 		return nil
 	}
@@ -74,11 +77,17 @@ func (s *selection) entries(p *Part) []uint32 {
 	if known.n != len(p.plain) {
 		known = picked{n: len(p.plain)}
 		for i, e := range p.plain {
-			if e.cell-s.first <= s.last-s.first && s.cells[e.cell] {
-				known.indexes = append(known.indexes, uint32(i))
+			if e.cell-s.first > s.last-s.first || !s.cells[e.cell] {
+				continue
+			}
+			at := uint32(i)
+			if last := len(known.runs) - 1; last >= 0 && known.runs[last].to == at {
+				known.runs[last].to++
+			} else {
+				known.runs = append(known.runs, entryRun{at, at + 1})
 			}
 		}
 		s.picked[&p.plain[0]] = known
 	}
-	return known.indexes
+	return known.runs
 }
