@@ -2,7 +2,9 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -34,9 +36,11 @@ func (f *dirsFlag) addDirFlag(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVarP(&f.given, "dir", "d", nil, "multiprocess directory; `[NAME=]PATH`, more than once for several, each of which needs a name then (default $"+dirEnv[0]+", then $"+dirEnv[1]+")")
 }
 
-// dirName is what may be the name of a directory, with the sign behind it. What has a
-// slash before the sign is a path.
-var dirName = regexp.MustCompile(`^([A-Za-z0-9_.-]+)=(.+)$`)
+// dirName is the name of a directory, with the sign behind it. What has a slash before
+// the sign is a path.
+var dirName = regexp.MustCompile(`^([^/=]*)=(.*)$`)
+
+var goodDirName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 
 // directories returns the directories that --dir or the environment names.
 func (f *dirsFlag) directories() ([]namedDir, error) {
@@ -51,8 +55,12 @@ func (f *dirsFlag) directories() ([]namedDir, error) {
 			d = namedDir{m[1], m[2]}
 		}
 		switch {
+		case s == "":
+			return nil, usageError{errors.New("--dir: want a path, got none")}
 		case d.path == "":
-			return nil, usageError{fmt.Errorf("--dir: want a path, got none")}
+			return nil, usageError{fmt.Errorf("--dir %s: want a path behind the name, got none", s)}
+		case d.path != s && !goodDirName.MatchString(d.name):
+			return nil, usageError{fmt.Errorf("--dir %s: want letters, digits, _, . and - in a name, got %q; of a path that has a = write ./%s", s, d.name, s)}
 		case d.name == "" && len(f.given) > 1:
 			return nil, usageError{fmt.Errorf("--dir %s: of several directories each needs a name: NAME=%s", s, s)}
 		}
@@ -60,8 +68,8 @@ func (f *dirsFlag) directories() ([]namedDir, error) {
 			if o.name == d.name {
 				return nil, usageError{fmt.Errorf("--dir %s: the name is that of %s already: choose another one", s, o.path)}
 			}
-			if filepath.Clean(o.path) == filepath.Clean(d.path) {
-				return nil, usageError{fmt.Errorf("--dir %s: %s is there already: give each directory once", s, o.path)}
+			if sameDirectory(o.path, d.path) {
+				return nil, usageError{fmt.Errorf("--dir %s: that is the directory %s, which is there already: give each one once", s, o.path)}
 			}
 		}
 		dirs = append(dirs, d)
@@ -78,6 +86,19 @@ func (f *dirsFlag) checkLabel() error {
 		return usageError{fmt.Errorf("--dir.label: promagg's own metrics have a label %s: choose another one", f.label)}
 	}
 	return nil
+}
+
+// sameDirectory reports whether two paths are one directory, of which all values would be
+// there twice. Of a symbolic link that leads nowhere yet it can't be told.
+func sameDirectory(a, b string) bool {
+	one, errA := os.Stat(a)
+	other, errB := os.Stat(b)
+	if errA == nil && errB == nil {
+		return os.SameFile(one, other)
+	}
+	a, errA = filepath.Abs(a)
+	b, errB = filepath.Abs(b)
+	return errA == nil && errB == nil && a == b
 }
 
 // ownLabels are those of promagg's own metrics of a directory.

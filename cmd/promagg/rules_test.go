@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -89,6 +90,11 @@ labels: {zone: a, app: web}
 // TestDirFlags: names, and what of several directories can't be.
 func TestDirFlags(t *testing.T) {
 	t.Setenv(dirEnv[0], "/from/env")
+	work := t.TempDir()
+	t.Chdir(work)
+	if err := errors.Join(os.Mkdir("there", 0o700), os.Symlink("there", "link")); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		given []string
 		want  string // or a part of the error
@@ -100,8 +106,14 @@ func TestDirFlags(t *testing.T) {
 		{[]string{"web=/run/web", "jobs=/run/jobs"}, "[{web /run/web} {jobs /run/jobs}]"},
 		{[]string{"web=/run/web", "/run/jobs"}, "each needs a name: NAME=/run/jobs"},
 		{[]string{"web=/run/web", "web=/run/jobs"}, "the name is that of /run/web already"},
-		{[]string{"web=/run/web", "jobs=/run/web/"}, "/run/web is there already"},
+		{[]string{"web=/run/web", "jobs=/run/web/"}, "/run/web, which is there already"},
 		{[]string{""}, "want a path"},
+		{[]string{"web="}, "--dir web=: want a path behind the name, got none"},
+		{[]string{"my app=/run/web"}, `in a name, got "my app"; of a path that has a = write ./my app=/run/web`},
+		{[]string{"=/run/web"}, `in a name, got ""`},
+		{[]string{"web=there", "jobs=link"}, "--dir jobs=link: that is the directory there, which is there already"},
+		{[]string{"web=there", "jobs=" + filepath.Join(work, "there")}, "that is the directory there"},
+		{[]string{"web=gone", "jobs=" + filepath.Join(work, "gone")}, "that is the directory gone"},
 	} {
 		f := dirsFlag{given: c.given, label: "app"}
 		dirs, err := f.directories()
