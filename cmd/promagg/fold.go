@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -41,6 +42,9 @@ that, but for live gauges of the dead, which count for nothing and are deleted.`
 			did, err := d.FoldOnce(cmd.Context())
 			if errors.Is(err, mmapfile.ErrTaken) {
 				return fmt.Errorf("nothing folded in %s: another promagg, which serves it perhaps, folds this directory", path)
+			}
+			if errors.Is(err, fs.ErrPermission) {
+				return fmt.Errorf("folding %s: %w; run it as a user that may write the directory, as the owner of the files if it has the sticky bit", path, err)
 			}
 			if err != nil {
 				return fmt.Errorf("folding %s: %w", path, err)

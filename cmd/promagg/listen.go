@@ -54,11 +54,11 @@ func (f *listenFlags) listen() (net.Listener, error) {
 
 func listenOn(address string) (net.Listener, error) {
 	path, ok := strings.CutPrefix(address, unixScheme)
-	if !ok {
+	if !ok && !strings.Contains(address, "/") {
 		return net.Listen("tcp", address)
 	}
-	if !strings.HasPrefix(path, "/") {
-		return nil, fmt.Errorf("listen %s: want unix:///path, with the whole path", address)
+	if !ok || !strings.HasPrefix(path, "/") {
+		return nil, fmt.Errorf("listen %s: want HOST:PORT, or unix:///path with the whole path", address)
 	}
 	if err := removeStale(path); err != nil {
 		return nil, err
@@ -67,12 +67,15 @@ func listenOn(address string) (net.Listener, error) {
 }
 
 // removeStale removes the socket of a process that was killed: nobody else does, and
-// the name can't be bound as long as it is there. What somebody listens on stays, and
-// so does what is no socket; binding then fails.
+// the name can't be bound as long as it is there. What somebody listens on, and what is
+// no socket, stays, and is an error.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
-	if err != nil || info.Mode().Type() != fs.ModeSocket {
+	if err != nil {
 		return nil
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("listen unix %s: what is there is no socket, and is left alone", path)
 	}
 	conn, err := net.Dial("unix", path)
 	if err == nil {

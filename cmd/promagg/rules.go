@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"regexp"
@@ -86,16 +88,20 @@ func cutLast(s string) (before, after string, ok bool) {
 
 // rulesFile is a file of rules.
 type rulesFile struct {
-	GaugeModes []struct {
-		Family string `yaml:"family"`
-		Mode   string `yaml:"mode"`
-	} `yaml:"gauge_modes"`
-	Drop       []string `yaml:"drop"`
-	DropLabels []struct {
-		Family string `yaml:"family"`
-		Label  string `yaml:"label"`
-	} `yaml:"drop_labels"`
-	Labels map[string]string `yaml:"labels"`
+	GaugeModes []fileMode        `yaml:"gauge_modes"`
+	Drop       []string          `yaml:"drop"`
+	DropLabels []fileLabel       `yaml:"drop_labels"`
+	Labels     map[string]string `yaml:"labels"`
+}
+
+type fileMode struct {
+	Family string `yaml:"family"`
+	Mode   string `yaml:"mode"`
+}
+
+type fileLabel struct {
+	Family string `yaml:"family"`
+	Label  string `yaml:"label"`
 }
 
 var goType = regexp.MustCompile(` in type \S+| into \S+`)
@@ -162,27 +168,50 @@ func (b *ruleBuilder) read(path string) error {
 		return fmt.Errorf("--rules.file: %w", err)
 	}
 	var file rulesFile
-	if err := yaml.UnmarshalStrict(content, &file); err != nil {
+	if err := onlyDocument(content, &file); err != nil {
 		var wrong *yaml.TypeError
 		if errors.As(err, &wrong) { // which names types of ours
 			err = errors.New(goType.ReplaceAllString(strings.Join(wrong.Errors, "; "), ""))
 		}
 		return fmt.Errorf("--rules.file %s: %w", path, err)
 	}
-	b.where = "--rules.file " + path
-	for _, m := range file.GaugeModes {
+	in := func(section string, i int) { // as people count
+		b.where = fmt.Sprintf("--rules.file %s: %s, number %d", path, section, i+1)
+	}
+	for i, m := range file.GaugeModes {
+		in("gauge_modes", i)
 		b.mode(m.Family, m.Mode)
 	}
-	for _, family := range file.Drop {
+	for i, family := range file.Drop {
+		in("drop", i)
 		b.dropped(family)
 	}
-	for _, l := range file.DropLabels {
+	for i, l := range file.DropLabels {
+		in("drop_labels", i)
 		b.dropLabel(l.Family, l.Label)
 	}
+	b.where = "--rules.file " + path + ": labels"
 	for _, name := range slices.Sorted(maps.Keys(file.Labels)) {
 		b.label(name, file.Labels[name])
 	}
 	return errors.Join(b.errs...)
+}
+
+// onlyDocument reads the one document of a YAML file. What stands in a second one would
+// be left out without a word.
+func onlyDocument(content []byte, into any) error {
+	d := yaml.NewDecoder(bytes.NewReader(content))
+	d.SetStrict(true)
+	if err := d.Decode(into); err != nil {
+		if errors.Is(err, io.EOF) { // an empty file
+			return nil
+		}
+		return err
+	}
+	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return errors.New("want one YAML document, got another one behind a line ---")
+	}
+	return nil
 }
 
 func (b *ruleBuilder) rules() merge.Rules {

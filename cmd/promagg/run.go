@@ -46,7 +46,7 @@ the end. The application finds it in PROMETHEUS_MULTIPROC_DIR and prometheus_mul
 		Example: `  promagg run -- gunicorn --workers 4 app:app
   promagg run --dir /run/myapp/metrics --web.listen-address :9917 -- puma --workers 4`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			if len(args) == 0 || args[0] == "" {
 				return usageError{fmt.Errorf("no program: give the application's command line behind -- (see %s --help)", cmd.CommandPath())}
 			}
 			return nil

@@ -51,7 +51,7 @@ their rates by the mean. What is not known is shown as -.
 
 No colours are used.`,
 		Example: `  promagg top --dir /run/myapp/metrics
-  promagg top --url http://127.0.0.1:9464/metrics --interval 5s
+  promagg top --url http://127.0.0.1:9917/metrics --interval 5s
   promagg top --once --view families --sort skew | head`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -114,7 +114,7 @@ func (f *topFlags) source() (top.Source, error) {
 	}
 	u, err := url.Parse(f.url)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, usageError{fmt.Errorf("--url: want one like http://127.0.0.1:9464/metrics, got %q", f.url)}
+		return nil, usageError{fmt.Errorf("--url: want one like http://127.0.0.1:9917/metrics, got %q", f.url)}
 	}
 	if strings.Trim(u.Path, "/") == "" {
 		u.Path = "/metrics"

@@ -19,7 +19,7 @@ type kind struct {
 var catalogue = map[string]kind{
 	"PA101": {Error, "the directory can't be read",
 		"there is nothing to merge: a scrape is empty, or an error",
-		"create it before the application starts, as the user the workers run as, and give its path to both in PROMETHEUS_MULTIPROC_DIR"},
+		"create it before the application starts, as the user the workers run as, and give its path to both in PROMETHEUS_MULTIPROC_DIR; where it is there and may not be read, run promagg as that user"},
 	"PA102": {Hint, "the directory is on a disk",
 		"each value that changes is written back to the disk sooner or later, workers can stall on that, and folding waits for fsync; nothing in the directory has to outlive a boot",
 		"put it on tmpfs, such as below /run or /dev/shm, or an emptyDir with medium: Memory"},

@@ -72,6 +72,7 @@ func remove(path string, dryRun, force bool, which func(string, mmapfile.Name) b
 		return nil, err
 	}
 	var files, alive []string
+	denied := false
 	for _, e := range entries {
 		name, ok := mmapfile.ParseName(e.Name())
 		if !ok || !e.Type().IsRegular() || !which(e.Name(), name) {
@@ -84,6 +85,7 @@ func remove(path string, dryRun, force bool, which func(string, mmapfile.Name) b
 		state, err := probeFile(filepath.Join(path, e.Name()), name)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			alive = append(alive, fmt.Sprintf("%s (%v)", strings.Trim(strconv.Quote(e.Name()), `"`), err))
+			denied = denied || errors.Is(err, fs.ErrPermission)
 		} else if state != mmapfile.Dead {
 			alive = append(alive, fmt.Sprintf("%s (%v)", strings.Trim(strconv.Quote(e.Name()), `"`), state))
 		}
@@ -93,7 +95,11 @@ func remove(path string, dryRun, force bool, which func(string, mmapfile.Name) b
 		if n := len(alive); n > most {
 			alive = append(alive[:most], fmt.Sprintf("%d more", n-most))
 		}
-		return nil, fmt.Errorf("%w: %s", ErrWriters, strings.Join(alive, ", "))
+		hint := ""
+		if denied {
+			hint = "; this user may not ask who writes these: run promagg as their owner, or as root"
+		}
+		return nil, fmt.Errorf("%w: %s%s", ErrWriters, strings.Join(alive, ", "), hint)
 	}
 	for _, name := range files {
 		if !dryRun {

@@ -66,7 +66,7 @@ func (d *Dir) fold(ctx context.Context) {
 	tick := time.NewTicker(d.opts.Fold.Interval)
 	defer tick.Stop()
 	for {
-		_ = w.round(ctx, d.opts.Fold.MinFiles) // which it has logged
+		w.report(w.round(ctx, d.opts.Fold.MinFiles))
 		select {
 		case <-ctx.Done():
 			return
@@ -85,7 +85,7 @@ func (d *Dir) FoldOnce(ctx context.Context) (FoldStats, error) {
 	err := w.round(ctx, 1)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.folds, errors.Join(d.failure, err)
+	return d.folds, cmp.Or(d.failure, err) // a failed look makes the rest fail
 }
 
 func (w *folder) close() {
@@ -155,7 +155,6 @@ func (w *folder) round(ctx context.Context, least int) (err error) {
 		w.d.folds.Failed++
 	}
 	w.d.mu.Unlock()
-	w.report(err)
 	return err
 }
 

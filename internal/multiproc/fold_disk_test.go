@@ -220,6 +220,10 @@ func TestFoldForbidden(t *testing.T) {
 	if err := os.Chmod("own", 0o500); err != nil {
 		t.Fatal(err)
 	}
+	l.w.close()
+	if _, err := l.d.FoldOnce(t.Context()); !errors.Is(err, syscall.EACCES) || l.log.count("not folded") != 0 {
+		t.Errorf("folding once: %v, and logged what it returns:\n%s", err, l.log)
+	}
 	l.wantStuck(t, "level=WARN", syscall.EACCES)
 	if err := os.Chmod("own", 0o700); err != nil {
 		t.Fatal(err)

@@ -80,7 +80,9 @@ func (l *litter) look(t *testing.T, dir string) {
 func (l *litter) round(t *testing.T) error {
 	t.Helper()
 	l.d.Sync(true)
-	return l.w.round(t.Context(), 1)
+	err := l.w.round(t.Context(), 1)
+	l.w.report(err)
+	return err
 }
 
 // steps returns what the fold of a litter does, step by step.

@@ -208,6 +208,25 @@ c.inc(5)
 	files(mmapfile.Dead, mmapfile.ProbeLease, 1)
 }
 
+// TestCleanDenied: to stop the application does not help who may not ask whether it has
+// stopped.
+func TestCleanDenied(t *testing.T) {
+	if !testpeer.IsNobody() {
+		dir := t.TempDir()
+		openToAll(t, dir)
+		w, _ := write(t, dir, "counter_1.db", "c_total", 1)
+		if err := errors.Join(w.Close(), os.Chmod(filepath.Join(dir, "counter_1.db"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		testpeer.AsNobody(t, dir)
+		return
+	}
+	_, err := Clean(".", true, false)
+	if !errors.Is(err, ErrWriters) || !strings.HasSuffix(err.Error(), "run promagg as their owner, or as root") {
+		t.Error(err)
+	}
+}
+
 // TestProbeFlock: whoever locks the file is its writer, which Python does not do.
 func TestProbeFlock(t *testing.T) {
 	dir := t.TempDir()
