@@ -41,8 +41,8 @@ func existingDirectory(flag string) (string, error) {
 		return "", err
 	}
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		if m := dirName.FindStringSubmatch(dir); m != nil {
-			return "", fmt.Errorf("directory %s does not exist: this command takes one directory, by its path alone, such as %s", dir, m[2])
+		if dirName.MatchString(dir) {
+			return "", fmt.Errorf("directory %s does not exist: this command takes one directory, by its path without a name", dir)
 		}
 		return "", fmt.Errorf("directory %s does not exist: create it, or give with --dir the one that the workers use", dir)
 	}

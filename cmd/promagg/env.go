@@ -25,8 +25,11 @@ func envName(flag string) string {
 	return envPrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(flag))
 }
 
-// hasEnv reports whether a flag has a variable. Those that cobra adds have none.
-func hasEnv(f *pflag.Flag) bool { return !f.Hidden && f.Name != "help" && f.Name != "no-descriptions" }
+// hasEnv reports whether a flag has a variable. Those that cobra adds have none, nor has
+// that which prints the version: images set PROMAGG_VERSION to theirs.
+func hasEnv(f *pflag.Flag) bool {
+	return !f.Hidden && !slices.Contains([]string{"help", "no-descriptions", "version"}, f.Name)
+}
 
 // addEnv lets variables stand for the flags of all commands, and has their help name
 // them. It is to be called when all commands have their flags.

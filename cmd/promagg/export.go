@@ -73,6 +73,7 @@ func (f *exportFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	log := promslog.New(&promslog.Config{Level: f.level.Level, Format: f.format.Format, Writer: cmd.ErrOrStderr()})
+	warnUnknownEnv(cmd, log)
 	if err := f.remote.open(cmd, log); err != nil {
 		return err
 	}

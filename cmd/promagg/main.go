@@ -60,6 +60,7 @@ func exitCode(err error, stderr io.Writer) int {
 }
 
 func newRoot() *cobra.Command {
+	var printVersion bool
 	root := &cobra.Command{
 		Use:   "promagg",
 		Short: "Merge the metrics of pre-forked workers into one exposition",
@@ -72,8 +73,14 @@ Start it beside the server, with the same PROMETHEUS_MULTIPROC_DIR:
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if printVersion {
+				return writeVersion(cmd)
+			}
+			return cmd.Help()
+		},
 	}
+	root.Flags().BoolVar(&printVersion, "version", false, "print the version, as promagg version does")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})

@@ -152,6 +152,9 @@ func (b *ruleBuilder) label(name, value string) {
 	if err := merge.CheckLabel(name); err != nil {
 		b.wrong("%w", err)
 	}
+	if value == "" { // which to Prometheus is no label
+		b.wrong("label %s has no value", name)
+	}
 	if !utf8.ValidString(value) {
 		b.wrong("the value of label %s is not UTF-8", name)
 	}

@@ -88,6 +88,8 @@ labels: {zone: a, app: web}
 		{"pid", ruleFlags{dropLabels: []string{".*=pid"}}, "use --gauge.mode to merge them"},
 		{"label name", ruleFlags{labels: []string{"a-b=c"}}, `bad label name "a-b"`},
 		{"label", ruleFlags{labels: []string{"ab"}}, "--label: want NAME=VALUE"},
+		{"label without a value", ruleFlags{labels: []string{"a="}}, "--label a=: label a has no value"},
+		{"label without a value in the file", ruleFlags{file: written("label", "labels: {zone: }")}, "label: labels: label zone has no value"},
 		{"label value", ruleFlags{labels: []string{"a=\xff"}}, "the value of label a is not UTF-8"},
 		{"label twice", ruleFlags{labels: []string{"app=jobs"}, file: file}, `--rules.file ` + file + `: labels: label app has another value already, "jobs"`},
 		{"two at once", ruleFlags{drop: []string{"("}, labels: []string{"le=1"}}, `label "le"`},

@@ -12,9 +12,11 @@ func newVersion() *cobra.Command {
 		Use:   "version",
 		Short: "Print the version",
 		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), version.Print("promagg"))
-			return err
-		},
+		RunE:  func(cmd *cobra.Command, _ []string) error { return writeVersion(cmd) },
 	}
+}
+
+func writeVersion(cmd *cobra.Command) error {
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), version.Print("promagg"))
+	return err
 }
