@@ -137,6 +137,10 @@ func quickStart(t *testing.T, files map[string]string, start, look, expected str
 		}
 		return nil
 	})
+	again, err := shell(scrape).CombinedOutput()
+	if err != nil || strings.TrimSpace(string(again)) != strings.TrimSpace(expected) {
+		t.Errorf("%s prints, %v:\n%sand the page has:\n%s", scrape, err, again, expected)
+	}
 }
 
 // TestConfigurationInDocs: what the pages would have put into prometheus.yml, Prometheus takes.
