@@ -72,6 +72,11 @@ func (f *exportFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	var signals *caught
+	if !f.once {
+		signals = catch()
+		defer signals.release()
+	}
 	log := promslog.New(&promslog.Config{Level: f.level.Level, Format: f.format.Format, Writer: cmd.ErrOrStderr()})
 	warnUnknownEnv(cmd, log)
 	if err := f.remote.open(cmd, log); err != nil {
@@ -104,7 +109,7 @@ func (f *exportFlags) run(cmd *cobra.Command) error {
 	}
 	var reloads reloader
 	f.rules.reloadBy(&reloads, &f.dirs, group, all)
-	defer reloads.onHangup(cmd.Context(), log)()
+	defer reloads.onHangup(cmd.Context(), signals, log)()
 	return f.export(cmd.Context(), group)
 }
 

@@ -6,12 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
-	"os/signal"
 	"strings"
 	"sync"
-
-	"github.com/promagg/promagg/internal/mmapfile"
 )
 
 // reload is something that can be read again while promagg runs. do returns what has
@@ -59,17 +55,15 @@ func (r *reloader) reload(log *slog.Logger) error {
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
-// onHangup reloads at each SIGHUP, until ctx ends or the function that it returns is
-// called.
-func (r *reloader) onHangup(ctx context.Context, log *slog.Logger) (stop func()) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, mmapfile.Hangup)
+// onHangup reloads at each SIGHUP that was caught, until ctx ends or the function that it
+// returns is called.
+func (r *reloader) onHangup(ctx context.Context, caught *caught, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
 			select {
-			case <-hangup:
+			case <-caught.hangup:
 				systemd{log}.reloading(func() { _ = r.reload(log) }) // which it has logged
 			case <-ctx.Done():
 				return
@@ -77,7 +71,6 @@ func (r *reloader) onHangup(ctx context.Context, log *slog.Logger) (stop func())
 		}
 	})
 	return func() {
-		signal.Stop(hangup)
 		cancel()
 		running.Wait()
 	}

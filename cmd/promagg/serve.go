@@ -37,6 +37,7 @@ type serveFlags struct {
 	pprof      bool
 	lifecycle  bool
 	reloads    *reloader
+	caught     *caught // nil where signals are another's
 	noOwn      bool
 	level      levelFlag
 	format     formatFlag
@@ -71,11 +72,12 @@ SIGINT let running scrapes finish.`,
   PROMETHEUS_MULTIPROC_DIR=/run/myapp/metrics promagg serve --web.listen-address 127.0.0.1:9917`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.caught = catch()
+			defer f.caught.release()
 			s, err := f.open(cmd)
 			if err != nil {
 				return err
 			}
-			defer f.reloads.onHangup(cmd.Context(), s.log)()
 			return errors.Join(f.serve(cmd.Context(), s.listener, s.options), atStop(stop, s.options))
 		},
 	}
@@ -190,6 +192,9 @@ func (f *serveFlags) serve(ctx context.Context, l net.Listener, options []multip
 	group := openAll(options)
 	defer group.Close()
 	f.rules.reloadBy(f.reloads, &f.dirs, group, options)
+	if f.caught != nil {
+		defer f.reloads.onHangup(ctx, f.caught, log)()
+	}
 	if err := f.remote.from(group); err != nil {
 		return errors.Join(err, l.Close())
 	}

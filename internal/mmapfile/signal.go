@@ -19,9 +19,13 @@ var Terminate os.Signal = syscall.SIGTERM
 // Hangup is the signal by which daemons are told to begin anew.
 var Hangup os.Signal = syscall.SIGHUP
 
+// BrokenPipe is the signal that tells who writes to standard output or standard error
+// that nobody reads it any more.
+var BrokenPipe os.Signal = syscall.SIGPIPE
+
 // LossSignals tell a program in the foreground that its terminal is gone, or who
 // was reading its output.
-func LossSignals() []os.Signal { return []os.Signal{syscall.SIGHUP, syscall.SIGPIPE} }
+func LossSignals() []os.Signal { return []os.Signal{Hangup, BrokenPipe} }
 
 // Exists reports whether there is a process of that PID, one that has ended and was
 // not waited for included. It does not need /proc, which may not show the processes
