@@ -286,7 +286,13 @@ func (d *Dir) scanLocked() bool {
 	defer dir.Close()
 	if !d.folds.Active {
 		// While another process folds, its files have two names, or none, for a moment.
-		if err := mmapfile.LockListing(dir); err != nil && d.putOffLocked(err) {
+		// What is known serves for now; where nothing is, as at the start or when the rules
+		// have changed, there is nothing to serve before that.
+		most := maxWait
+		if !d.seen.whole {
+			most = maxBusy
+		}
+		if err := mmapfile.LockListing(dir, most); err != nil && d.putOffLocked(err) {
 			return false
 		}
 		d.seen.busy = time.Time{}
@@ -320,6 +326,9 @@ func (d *Dir) scanLocked() bool {
 	}
 	return false
 }
+
+// maxWait is how long a snapshot waits for another process that is renaming files.
+const maxWait = 100 * time.Millisecond
 
 // maxBusy is how long a directory is not listed because another process is renaming
 // files in it. That takes milliseconds at a time, even of a busy machine.
