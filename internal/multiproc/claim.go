@@ -15,7 +15,7 @@ import (
 // the directory.
 const atOnce = 64
 
-// claim claims files, and returns those that it has got and of which nobody is seen
+// claim claims files, of one kind if their kind has an archive, and returns those that it has got and of which nobody is seen
 // to write them any more. It goes on after an error that is one file's own matter; the
 // first is returned.
 func (w *folder) claim(files []*file) (claimed []*file, failed error) {
@@ -23,6 +23,11 @@ func (w *folder) claim(files []*file) (claimed []*file, failed error) {
 		err := w.f.Locked(func() error {
 			w.d.mu.Lock()
 			defer w.d.mu.Unlock()
+			if archive := some[0].name.Archive(); archive.Foldable() {
+				if err := w.knownLocked(archive); err != nil {
+					return err
+				}
+			}
 			for _, f := range some {
 				if w.d.files[f.base] != f || f.f == nil {
 					continue // gone since
@@ -56,6 +61,28 @@ func (w *folder) claim(files []*file) (claimed []*file, failed error) {
 		}
 	}
 	return claimed, failed
+}
+
+// knownLocked returns an error unless it is known which files an archive includes, or that
+// there is no archive. A file that is claimed by the name of one that is included would
+// be taken for that, and deleted.
+func (w *folder) knownLocked(archive mmapfile.Name) error {
+	if !w.d.seen.whole {
+		return errUnlisted
+	}
+	f := w.d.files[archive.String()]
+	info, err := w.f.Lstat(archive.String())
+	switch {
+	case f == nil && errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case f == nil || err != nil || f.id != mmapfile.ID(info):
+		return fmt.Errorf("%s: %w", archive, fold.ErrMeddled) // which the next look sees
+	case f.archive:
+		return nil
+	}
+	return fmt.Errorf("%s: %w; move it away to begin a new one", archive, cmp.Or(f.noArchive, mmapfile.ErrTrailer))
 }
 
 // takenLocked reports whether a name may not be used for a claim: a file has it, or

@@ -108,6 +108,7 @@ func (w *folder) active(yes bool) {
 
 // open takes the right to fold the directory that has the path now.
 func (w *folder) open() (ok bool, err error) {
+	w.d.doubtArchives()
 	w.d.look(false)
 	id, there := w.d.sighted()
 	if w.f != nil && (!there || !w.f.Holds(id)) {
@@ -124,12 +125,30 @@ func (w *folder) open() (ok bool, err error) {
 		return false, errors.Join(fold.ErrUnlocked, f.Close())
 	}
 	w.f, w.swept = f, false
-	w.active(true)
 	// Whoever had the right before may have committed an archive since the directory was
 	// listed. What that has must not be added to it again, nor a name be used for a claim
-	// that it says is deleted.
+	// that it says is deleted. So it has to be listed to its end, and before active says
+	// that nobody else changes names: who has just lost the right may be about to.
 	w.d.look(true)
+	if err := w.d.unlisted(); err != nil {
+		w.close()
+		return false, err
+	}
+	w.active(true)
 	return true, w.sweep()
+}
+
+// errUnlisted is returned where the directory could not be listed to its end.
+var errUnlisted = errors.New("the directory could not be listed to its end")
+
+// unlisted returns an error if the last listing has come to none.
+func (d *Dir) unlisted() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.failure == nil && (d.seen.stale || !d.seen.whole) {
+		return errUnlisted
+	}
+	return d.failure
 }
 
 // sweep deletes what a fold has left that was cut short, once.
@@ -227,17 +246,33 @@ func barred(err error) bool {
 
 // linger deletes files that an archive includes already: the last fold was cut short.
 func (w *folder) linger() error {
-	w.d.mu.Lock()
-	names := make([]string, 0, len(w.d.lingering))
-	for base := range w.d.lingering {
-		names = append(names, base)
-	}
-	w.d.mu.Unlock()
+	names, err := w.lingering()
 	if len(names) == 0 {
-		return nil
+		return err
+	}
+	return cmp.Or(err, w.delete(names))
+}
+
+// lingering returns the names of files that archives include, as far as these are still
+// those that say so.
+func (w *folder) lingering() (names []string, err error) {
+	w.d.mu.Lock()
+	defer w.d.mu.Unlock()
+	known := make(map[mmapfile.Name]error)
+	for base := range w.d.lingering {
+		name, _ := mmapfile.ParseName(base)
+		archive := name.Archive()
+		failed, ok := known[archive]
+		if !ok {
+			failed = w.knownLocked(archive)
+			known[archive] = failed
+		}
+		if err = cmp.Or(err, failed); failed == nil {
+			names = append(names, base)
+		}
 	}
 	slices.Sort(names)
-	return w.delete(names)
+	return names, err
 }
 
 // delete deletes files that an archive includes, once that is sure to last.

@@ -363,7 +363,7 @@ func (d *Dir) listedLocked(base string, ino uint64) error {
 		return nil
 	}
 	f := d.files[base]
-	if f != nil && f.f != nil && f.id.HasInode(ino) && f.f.Held() {
+	if f != nil && f.f != nil && f.id.HasInode(ino) && f.f.Held() && !f.anew {
 		f.scan = d.stats.Scans
 		return nil
 	}
@@ -377,7 +377,7 @@ func (d *Dir) listedLocked(base string, ino uint64) error {
 	if err != nil {
 		return err
 	}
-	if f == nil || f.f == nil || f.id != mmapfile.ID(info) {
+	if f == nil || f.f == nil || f.anew || f.id != mmapfile.ID(info) {
 		fresh := &file{base: base, name: name}
 		if f != nil {
 			delete(d.files, base)

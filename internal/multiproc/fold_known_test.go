@@ -1,0 +1,122 @@
+package multiproc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/promagg/promagg/internal/mmapfile"
+	"github.com/promagg/promagg/internal/testpeer"
+)
+
+// TestFoldUnknownArchive: as long as it can't be known what an archive includes, no file is
+// given a name that it may say is deleted: who comes to know it would not count the file.
+func TestFoldUnknownArchive(t *testing.T) {
+	dir := t.TempDir()
+	die := func(v float64) {
+		t.Helper()
+		w, _ := write(t, dir, "counter_5.db", "c_total", v)
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, _ := open(t, dir, mmapfile.ProbeAuto)
+	die(1)
+	foldOnce(t, first) // of which the trailer has counter_5~1.db
+	archive := filepath.Join(dir, "counter_archived.db")
+	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	testpeer.Disown(t, archive) // and is not believed
+	die(2)
+	second, _ := open(t, dir, mmapfile.ProbeAuto)
+	for range 2 {
+		if _, err := second.FoldOnce(t.Context()); !errors.Is(err, mmapfile.ErrTrailer) {
+			t.Errorf("%v, want %v", err, mmapfile.ErrTrailer)
+		}
+		want(t, "not believed", values(t, second), "c_total", 3)
+	}
+	wantNames(t, dir, "counter_5.db", "counter_archived.db")
+	if err := os.Chown(archive, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	third, _ := open(t, dir, mmapfile.ProbeAuto)
+	for range 2 {
+		want(t, "believed", values(t, third), "c_total", 3)
+		foldOnce(t, third)
+	}
+	wantNames(t, dir, "counter_archived.db")
+}
+
+// TestFoldUnlisted: who takes the right to fold over and can't list the directory then
+// knows what was there before: not what has been folded since, nor under which names.
+func TestFoldUnlisted(t *testing.T) {
+	for at := range 4 {
+		t.Run(fmt.Sprint(at), func(t *testing.T) { testFoldUnlisted(t, at) })
+	}
+}
+
+// testFoldUnlisted has another promagg fold when the one that takes over asks for the
+// time once more than that: so somewhere between its looks.
+func testFoldUnlisted(t *testing.T, at int) {
+	dir := t.TempDir()
+	die := func(v float64) {
+		t.Helper()
+		w, _ := write(t, dir, "counter_5.db", "c_total", v)
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second, _ := open(t, dir, mmapfile.ProbeAuto)
+	second.opts.Fold.Retention = Forever
+	die(1)
+	second.Sync(true)
+	first, _ := open(t, dir, mmapfile.ProbeAuto)
+	lock := filepath.Join(dir, mmapfile.LockName)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	set := func(l syscall.Rlimit) {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { set(limit) })
+	// The first folds once the second has looked, which has no descriptors as soon as it
+	// has the right.
+	calls := 0
+	second.opts.Now = func() time.Time {
+		if calls++; calls == at+1 {
+			foldOnce(t, first)
+			if err := os.Remove(lock); err != nil {
+				t.Error(err)
+			}
+			die(2)
+		} else if _, err := os.Lstat(lock); err == nil {
+			set(syscall.Rlimit{Max: limit.Max})
+		}
+		return time.Now()
+	}
+	w := &folder{d: second}
+	defer w.close()
+	err := w.round(t.Context(), 1)
+	set(limit)
+	if err == nil {
+		t.Error("folded without having looked")
+	}
+	second.opts.Now = time.Now
+	for range 2 {
+		fresh, _ := open(t, dir, mmapfile.ProbeAuto)
+		want(t, "who comes", values(t, fresh), "c_total", 3)
+		want(t, "who took over", values(t, second), "c_total", 3)
+		if err := w.round(t.Context(), 1); err != nil {
+			t.Error(err)
+		}
+	}
+	wantNames(t, dir, "counter_archived.db")
+}
