@@ -120,3 +120,29 @@ func testFoldUnlisted(t *testing.T, at int) {
 	}
 	wantNames(t, dir, "counter_archived.db")
 }
+
+// TestArchiveSameInode: an archive that has got the inode of the one before, as where nobody
+// holds that open, is another one.
+func TestArchiveSameInode(t *testing.T) {
+	dir := t.TempDir()
+	d := Open(Options{Path: dir, Rescan: time.Hour, Budget: mmapfile.NewBudget(0, 8)})
+	defer d.Close()
+	archive(t, dir, "counter_archived.db", "c_total", 1)
+	w, _ := write(t, dir, "counter_2~1.db", "c_total", 2)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "at first", values(t, d), "c_total", 3)
+	im := mmapfile.NewImage(mmapfile.ValueTimestamp)
+	im.Append([]byte(`["c", "c_total", {}, "Help."]`), 3, 0)
+	content := mmapfile.AppendTrailer(im.Bytes(), []string{"counter_2~1.db"})
+	if err := os.WriteFile(filepath.Join(dir, "counter_archived.db"), content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.Sync(true)
+	want(t, "folded", values(t, d), "c_total", 3)
+	if err := os.Remove(filepath.Join(dir, "counter_2~1.db")); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "and deleted", values(t, d), "c_total", 3)
+}

@@ -377,8 +377,12 @@ func (d *Dir) listedLocked(base string, ino uint64) error {
 	if err != nil {
 		return err
 	}
-	if f == nil || f.f == nil || f.anew || f.id != mmapfile.ID(info) {
-		fresh := &file{base: base, name: name}
+	// What is not held open may have the inode of another file by now. Nobody changes an
+	// archive: one that has changed is another one.
+	changed := mmapfile.Changed(info)
+	other := f != nil && f.archive && !changed.Equal(f.changed)
+	if f == nil || f.f == nil || f.anew || other || f.id != mmapfile.ID(info) {
+		fresh := &file{base: base, name: name, changed: changed}
 		if f != nil {
 			delete(d.files, base)
 			d.closeLocked(f)
@@ -397,8 +401,7 @@ func (d *Dir) listedLocked(base string, ino uint64) error {
 			d.closeLocked(f)
 			return err
 		}
-	} else if changed := mmapfile.Changed(info); !changed.Equal(f.changed) {
-		// It is not held open: the inode may be a new file's by now.
+	} else if !changed.Equal(f.changed) {
 		if f.changed = changed; f.frozen() {
 			d.thawLocked(f)
 		} else if f.part != nil {
