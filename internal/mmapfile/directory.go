@@ -108,9 +108,12 @@ func (d *Directory) UnlockEntries() error { return unlock(d.f) }
 // has who wants to wait until dir is closed. It returns [ErrBusy] after about most.
 func LockListing(dir *os.File, most time.Duration) error { return lockSoon(dir, false, most) }
 
+// LockPause is how often who waits for the lock of a directory looks whether it is free:
+// flock(2) can't be waited for with a limit.
+const LockPause = 2 * time.Millisecond
+
 func lockSoon(f *os.File, exclusive bool, most time.Duration) error {
-	const pause = 2 * time.Millisecond
-	for waited := time.Duration(0); ; waited += pause {
+	for waited := time.Duration(0); ; waited += LockPause {
 		err := flock(f, exclusive)
 		if !errors.Is(err, ErrTaken) {
 			return err
@@ -118,7 +121,7 @@ func lockSoon(f *os.File, exclusive bool, most time.Duration) error {
 		if waited >= most {
 			return fmt.Errorf("%s: %w", f.Name(), ErrBusy)
 		}
-		time.Sleep(pause) // flock(2) can't be waited for with a limit
+		time.Sleep(LockPause)
 	}
 }
 

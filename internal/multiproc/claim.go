@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
+	"time"
 
 	"github.com/promagg/promagg/internal/fold"
 	"github.com/promagg/promagg/internal/mmapfile"
@@ -15,52 +15,86 @@ import (
 // the directory.
 const atOnce = 64
 
+// letIn is how long the directory is left to those who wait to list it, who look every
+// now and then, before it is locked again.
+const letIn = 3 * mmapfile.LockPause
+
+// locked calls do with the lock of the Dir, while nobody who lists the directory sees what
+// do changes. It does not make others wait for what a snapshot takes: they list the
+// directory in spite of a lock that is held for too long.
+func (w *folder) locked(do func() error) error {
+	for {
+		late := false
+		err := w.f.Locked(func() error {
+			begun := time.Now()
+			w.d.mu.Lock()
+			defer w.d.mu.Unlock()
+			if late = time.Since(begun) > maxBusy/4; late {
+				return nil
+			}
+			return do()
+		})
+		if err != nil || !late {
+			return err
+		}
+		time.Sleep(letIn)
+	}
+}
+
+// inChunks is locked for a few of many files at a time.
+func (w *folder) inChunks(files []*file, do func([]*file) error) error {
+	for i, some := 0, files; len(some) > 0; i++ {
+		if i > 0 {
+			time.Sleep(letIn)
+		}
+		n := min(atOnce, len(some))
+		if err := w.locked(func() error { return do(some[:n]) }); err != nil {
+			return err
+		}
+		some = some[n:]
+	}
+	return nil
+}
+
 // claim claims files, of one kind if their kind has an archive, and returns those that it has got and of which nobody is seen
 // to write them any more. It goes on after an error that is one file's own matter; the
 // first is returned.
 func (w *folder) claim(files []*file) (claimed []*file, failed error) {
-	for some := range slices.Chunk(files, atOnce) {
-		err := w.f.Locked(func() error {
-			w.d.mu.Lock()
-			defer w.d.mu.Unlock()
-			if archive := some[0].name.Archive(); archive.Foldable() {
-				if err := w.knownLocked(archive); err != nil {
-					return err
-				}
+	err := w.inChunks(files, func(some []*file) error {
+		if archive := some[0].name.Archive(); archive.Foldable() {
+			if err := w.knownLocked(archive); err != nil {
+				return err
 			}
-			for _, f := range some {
-				if w.d.files[f.base] != f || f.f == nil {
-					continue // gone since
-				}
-				if f.name.IsClaim() {
-					claimed = append(claimed, f)
-					continue
-				}
-				// It may have been taken up since it was looked at last.
-				if w.d.probeLocked(f); !f.verdict.Proven {
-					continue
-				}
-				name, err := w.f.Claim(f.name, w.d.takenLocked)
-				if errors.Is(err, fs.ErrNotExist) {
-					continue
-				}
-				if mmapfile.ReadOnly(err) {
-					return err
-				}
-				if err != nil {
-					failed = cmp.Or(failed, err)
-					continue
-				}
-				w.renamedLocked(f, name)
-				claimed = append(claimed, f)
-			}
-			return nil
-		})
-		if err != nil {
-			return claimed, err
 		}
-	}
-	return claimed, failed
+		for _, f := range some {
+			if w.d.files[f.base] != f || f.f == nil {
+				continue // gone since
+			}
+			if f.name.IsClaim() {
+				claimed = append(claimed, f)
+				continue
+			}
+			// It may have been taken up since it was looked at last.
+			if w.d.probeLocked(f); !f.verdict.Proven {
+				continue
+			}
+			name, err := w.f.Claim(f.name, w.d.takenLocked)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if mmapfile.ReadOnly(err) {
+				return err
+			}
+			if err != nil {
+				failed = cmp.Or(failed, err)
+				continue
+			}
+			w.renamedLocked(f, name)
+			claimed = append(claimed, f)
+		}
+		return nil
+	})
+	return claimed, cmp.Or(err, failed)
 }
 
 // knownLocked returns an error unless it is known which files an archive includes, or that
@@ -115,29 +149,24 @@ func (d *Dir) overruledLocked(claimed []*file) (overruled []*file) {
 // giveBack gives claimed files their names back.
 func (w *folder) giveBack(files []*file) error {
 	var failed error
-	for some := range slices.Chunk(files, atOnce) {
-		err := w.f.Locked(func() error {
-			w.d.mu.Lock()
-			defer w.d.mu.Unlock()
-			for _, f := range some {
-				now := w.d.files[f.base] // it may have been read anew since
-				if now == nil || now.id != f.id {
-					continue
-				}
-				name, err := w.f.Return(f.name)
-				switch {
-				case err == nil:
-					w.renamedLocked(now, name)
-				case !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist):
-					failed = cmp.Or(failed, err)
-				}
-				// One whose name is taken remains as it is: its values count all the same.
+	err := w.inChunks(files, func(some []*file) error {
+		for _, f := range some {
+			now := w.d.files[f.base] // it may have been read anew since
+			if now == nil || now.id != f.id {
+				continue
 			}
-			return nil
-		})
-		failed = cmp.Or(failed, err)
-	}
-	return failed
+			name, err := w.f.Return(f.name)
+			switch {
+			case err == nil:
+				w.renamedLocked(now, name)
+			case !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist):
+				failed = cmp.Or(failed, err)
+			}
+			// One whose name is taken remains as it is: its values count all the same.
+		}
+		return nil
+	})
+	return cmp.Or(failed, err)
 }
 
 // prove reports whether nobody can write a claimed file, and calls with with the file

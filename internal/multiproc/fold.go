@@ -405,9 +405,7 @@ func (w *folder) commit(a *fold.Archive, old fold.Old, files []*file, mode fs.Fi
 	}
 	seen := false
 	var overruled []*file
-	err = w.f.Locked(func() error {
-		w.d.mu.Lock()
-		defer w.d.mu.Unlock()
+	err = w.locked(func() error {
 		for _, base := range names { // promagg clean may have come between
 			if _, err := w.f.Lstat(base); errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("%s: %w", base, fold.ErrMeddled)

@@ -22,6 +22,7 @@ type sighting struct {
 	stale    bool      // list it again in any case
 	whole    bool      // it was listed to its end once
 	busy     time.Time // since when it could not be listed because another process folds it
+	defied   bool      // it was listed all the same
 	missing  bool      // its absence was logged
 }
 
@@ -291,11 +292,14 @@ func (d *Dir) scanLocked() bool {
 		most := maxWait
 		if !d.seen.whole {
 			most = maxBusy
+		} else if since := d.seen.busy; !since.IsZero() && d.opts.Now().Sub(since) >= maxBusy && !d.seen.defied {
+			most = maxBusy / 2 // who only folds lets go of it for a moment by then
 		}
-		if err := mmapfile.LockListing(dir, most); err != nil && d.putOffLocked(err) {
+		err := mmapfile.LockListing(dir, most)
+		if err != nil && d.putOffLocked(err) {
 			return false
 		}
-		d.seen.busy = time.Time{}
+		d.seen.busy, d.seen.defied = time.Time{}, err != nil
 	}
 	// A file that was passed over, because an archive included it, counts after all if
 	// that archive turns out to be gone or another one.
