@@ -55,6 +55,8 @@ type folder struct {
 	f *fold.Folder // nil without the right to fold
 	// swept says that what an earlier fold had left is deleted.
 	swept bool
+	// yielded says that it has given up the right, of which it could make no use.
+	yielded bool
 	// failure is what was logged last of a fold that can't be had.
 	failure string
 }
@@ -117,6 +119,9 @@ func (w *folder) open() (ok bool, err error) {
 	if !there || w.f != nil {
 		return there, w.sweep()
 	}
+	if w.yielded && w.d.provesNothing() {
+		return false, nil
+	}
 	f, err := fold.Open(w.d.opts.Path, w.d.opts.Fold.Hook)
 	if err != nil {
 		return false, err
@@ -124,7 +129,7 @@ func (w *folder) open() (ok bool, err error) {
 	if !f.Holds(id) { // another directory has the path now, or no file the lock's name
 		return false, errors.Join(fold.ErrUnlocked, f.Close())
 	}
-	w.f, w.swept = f, false
+	w.f, w.swept, w.yielded = f, false, false
 	// Whoever had the right before may have committed an archive since the directory was
 	// listed. What that has must not be added to it again, nor a name be used for a claim
 	// that it says is deleted. So it has to be listed to its end, and before active says
@@ -167,6 +172,10 @@ func (w *folder) round(ctx context.Context, least int) (err error) {
 	if ok {
 		// What fails with some files need not fail with others.
 		err = cmp.Or(err, w.linger(), w.work(ctx, max(1, least)))
+		if w.d.provesNothing() {
+			w.close()
+			w.yielded = true
+		}
 	}
 	w.d.mu.Lock()
 	w.d.folds.Took += max(0, w.d.opts.Now().Sub(begun))
@@ -176,6 +185,24 @@ func (w *folder) round(ctx context.Context, least int) (err error) {
 	w.d.mu.Unlock()
 	w.report(err)
 	return err
+}
+
+// provesNothing reports whether there are files and of none of them it can be proven that
+// it has no writer: another process may be able to, as one with another user.
+func (d *Dir) provesNothing() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	some := false
+	for _, f := range d.order {
+		if f.f == nil || f.archive {
+			continue
+		}
+		if f.verdict.Err == nil && f.verdict.By != mmapfile.ProbeFlock {
+			return false
+		}
+		some = true
+	}
+	return some
 }
 
 // work claims all files that are to go, and folds or deletes them. It goes on after an

@@ -146,3 +146,38 @@ func TestArchiveSameInode(t *testing.T) {
 	}
 	want(t, "and deleted", values(t, d), "c_total", 3)
 }
+
+// TestFoldYields: who can prove of nobody that he is dead leaves it to others to fold.
+func TestFoldYields(t *testing.T) {
+	dir := t.TempDir()
+	w, _ := write(t, dir, "counter_1.db", "c_total", 1)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	blind, _ := open(t, dir, mmapfile.ProbeFlock)
+	b := &folder{d: blind}
+	defer b.close()
+	for range 2 {
+		if err := b.round(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		if blind.Stats().Fold.Active {
+			t.Error("it has kept the right to fold")
+		}
+	}
+	seeing, _ := open(t, dir, mmapfile.ProbeAuto)
+	foldOnce(t, seeing)
+	wantNames(t, dir, "counter_archived.db")
+	// As soon as there is something that it can tell, it takes turns again.
+	w, _ = write(t, dir, "counter_2.db", "c_total", 2)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	blind.opts.Liveness = mmapfile.ProbeAuto
+	blind.Sync(true)
+	if err := b.round(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	wantNames(t, dir, "counter_archived.db")
+	want(t, "in the end", values(t, blind), "c_total", 3)
+}
