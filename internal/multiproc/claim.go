@@ -21,15 +21,16 @@ const letIn = 3 * mmapfile.LockPause
 
 // locked calls do with the lock of the Dir, while nobody who lists the directory sees what
 // do changes. It does not make others wait for what a snapshot takes: they list the
-// directory in spite of a lock that is held for too long.
+// directory in spite of a lock that is held for too long. Where all snapshots take that
+// long, it does at last: else nothing would ever be folded.
 func (w *folder) locked(do func() error) error {
-	for {
+	for tries := 20; ; tries-- {
 		late := false
 		err := w.f.Locked(func() error {
 			begun := time.Now()
 			w.d.mu.Lock()
 			defer w.d.mu.Unlock()
-			if late = time.Since(begun) > maxBusy/4; late {
+			if late = tries > 0 && time.Since(begun) > maxBusy/4; late {
 				return nil
 			}
 			return do()

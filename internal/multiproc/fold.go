@@ -381,7 +381,7 @@ func (w *folder) collect(a *fold.Archive, claimed []*file) (included, back []*fi
 			content, err := opened.Content()
 			if err == nil {
 				if err = w.add(a, f, content); err != nil {
-					damaged = true // which the file's next turn tells
+					damaged = true // which the file's next turn tells, or it is read anew
 				}
 			}
 			return err

@@ -183,3 +183,33 @@ func TestRuleWhileAnotherFolds(t *testing.T) {
 	}
 	want(t, "with other rules", values(t, d), "c_total", 3)
 }
+
+// TestRuleWhileClaimed: files that are read anew for other rules after they were claimed are
+// folded the next time, when it is known again what of them is past a limit.
+func TestRuleWhileClaimed(t *testing.T) {
+	dir := t.TempDir()
+	d, _, clock := openLimited(t, dir, func(l *Limits) { l.Series = 10 })
+	series(t, dir, "counter_1.db", 0, 100)
+	d.Sync(true)
+	*clock = clock.Add(time.Second)
+	w := &folder{d: d}
+	defer w.close()
+	if _, err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	claimed, err := w.claim(w.dead(func(*file) bool { return true }))
+	if err != nil || len(claimed) != 1 {
+		t.Fatalf("claimed %v, %v", claimed, err)
+	}
+	d.Rule(merge.Rules{})
+	if err := w.kind(claimed[0].name.Archive(), claimed); err != nil {
+		t.Fatal(err)
+	}
+	wantNames(t, dir, "counter_1.db")
+	w.close()
+	foldOnce(t, d)
+	wantNames(t, dir, "counter_archived.db")
+	if n := inArchiveOf(t, filepath.Join(dir, "counter_archived.db")); n != 5 && n != 10 {
+		t.Errorf("the archive has %d entries, want as many as there was room for", n)
+	}
+}
