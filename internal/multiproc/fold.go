@@ -94,18 +94,19 @@ func (w *folder) close() {
 	if w.f == nil {
 		return
 	}
-	if err := w.f.Close(); err != nil {
+	f := w.f
+	w.f = nil
+	w.active()
+	if err := f.Close(); err != nil {
 		w.d.log.Debug("closing the directory failed", "err", err)
 	}
-	w.f = nil
-	w.active(false)
 }
 
 // active notes whether this process is the one that folds.
-func (w *folder) active(yes bool) {
+func (w *folder) active() {
 	w.d.mu.Lock()
 	defer w.d.mu.Unlock()
-	w.d.folds.Active = yes
+	w.d.folds.Active, w.d.right = w.f != nil, w.f
 }
 
 // open takes the right to fold the directory that has the path now.
@@ -139,7 +140,7 @@ func (w *folder) open() (ok bool, err error) {
 		w.close()
 		return false, err
 	}
-	w.active(true)
+	w.active()
 	return true, w.sweep()
 }
 

@@ -571,3 +571,50 @@ func letsListFirst(t *testing.T) bool {
 	}
 	return first
 }
+
+// TestFoldRightLost: who has had the right to fold, and does not know yet that another one
+// has it by now, lists the directory no more while that one gives files other names.
+func TestFoldRightLost(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := open(t, dir, mmapfile.ProbeAuto)
+	write(t, dir, "counter_1.db", "c_total", 1)
+	write(t, dir, "counter_2.db", "c_total", 2)
+	w := &folder{d: d}
+	defer w.close()
+	if _, err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "at first", values(t, d), "c_total", 3)
+	if err := os.Remove(filepath.Join(dir, mmapfile.LockName)); err != nil {
+		t.Fatal(err)
+	}
+	another, err := mmapfile.OpenDirectory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer another.Close()
+	if err := another.LockEntries(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "counter_1.db"), filepath.Join(t.TempDir(), "counter_1.db")); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "while another one folds", values(t, d), "c_total", 3)
+}
+
+// TestExpireGoesOn: a file that can't be deleted keeps no other from that.
+func TestExpireGoesOn(t *testing.T) {
+	l := newLitter(t, t.TempDir())
+	l.hook = func(s fold.Step) error {
+		if s == (fold.Step{Op: "delete", From: "gauge_livesum_20~1.db"}) {
+			return syscall.EIO
+		}
+		return nil
+	}
+	for range 2 {
+		if err := l.round(t); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("%v, want %v", err, syscall.EIO)
+		}
+		wantNames(t, l.dir, "counter_1.db", "counter_archived.db", "gauge_all_20.db", "gauge_all_21.db", "gauge_livesum_20~1.db", "gauge_max_archived.db")
+	}
+}

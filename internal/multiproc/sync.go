@@ -285,7 +285,7 @@ func (d *Dir) scanLocked() bool {
 		return false
 	}
 	defer dir.Close()
-	if !d.folds.Active {
+	if d.right == nil || !d.right.Holds(d.seen.id) { // it may be another's by now
 		// While another process folds, its files have two names, or none, for a moment.
 		// What is known serves for now; where nothing is, as at the start or when the rules
 		// have changed, there is nothing to serve before that.
