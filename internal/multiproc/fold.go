@@ -151,10 +151,15 @@ var errUnlisted = errors.New("the directory could not be listed to its end")
 func (d *Dir) unlisted() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.failure == nil && (d.seen.stale || !d.seen.whole) {
+	switch {
+	case d.failure != nil:
+		return d.failure
+	case !d.seen.busy.IsZero():
+		return fmt.Errorf("%s: %w", d.opts.Path, mmapfile.ErrBusy)
+	case d.seen.stale, !d.seen.whole:
 		return errUnlisted
 	}
-	return d.failure
+	return nil
 }
 
 // sweep deletes what a fold has left that was cut short, once.
@@ -213,6 +218,9 @@ func (w *folder) work(ctx context.Context, least int) error {
 	some := len(expired) > 0
 	kinds := make(map[mmapfile.Name][]*file)
 	for _, archive := range fold.Archives() {
+		if errors.Is(err, mmapfile.ErrBusy) {
+			return err // none of the others would get it, either; what is claimed is a dead writer's file all the same
+		}
 		files := w.dead(func(f *file) bool {
 			return f.name.Archive() == archive && f.ruledAsNamed()
 		})

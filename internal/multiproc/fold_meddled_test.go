@@ -618,3 +618,30 @@ func TestExpireGoesOn(t *testing.T) {
 		wantNames(t, l.dir, "counter_1.db", "counter_archived.db", "gauge_all_20.db", "gauge_all_21.db", "gauge_livesum_20~1.db", "gauge_max_archived.db")
 	}
 }
+
+// TestFoldBusy: a process that does not let go of the lock of the directory is what the log
+// names, before there is the right to fold and after.
+func TestFoldBusy(t *testing.T) {
+	for _, has := range []bool{false, true} {
+		l := newLitter(t, t.TempDir())
+		if !has {
+			l.w.close()
+		}
+		l.d.Sync(true)
+		another, err := mmapfile.OpenDirectory(l.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := another.LockEntries(); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.w.round(t.Context(), 1); !errors.Is(err, mmapfile.ErrBusy) || l.log.count("level=ERROR", "locked by another process") != 1 {
+			t.Errorf("%v; the log has\n%s", err, l.log)
+		}
+		want(t, "meanwhile", values(t, l.d), "c_total", inAll, "max", 2, "all", 7)
+		if err := another.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l.wantFolded(t)
+	}
+}
