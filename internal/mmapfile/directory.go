@@ -92,36 +92,36 @@ func (d *Directory) Create(name string, mode fs.FileMode) (*os.File, error) {
 // Sync makes lasting what was done to the entries so far.
 func (d *Directory) Sync() error { return d.f.Sync() }
 
-// These bound how long a lock of the directory is waited for. It is held for as long
-// as a listing takes, or some renames, but by somebody who means harm. A snapshot
-// may wait for a listing, nobody for a fold.
-const (
-	listingTries = 50   // 100 ms
-	entriesTries = 1000 // 2 s
-)
+// entriesMost bounds how long the lock of a directory is waited for to change entries. It
+// is held for as long as a listing takes, or some renames, but by somebody who means harm.
+const entriesMost = 2 * time.Second
 
 // LockEntries keeps those away who call [LockListing], until UnlockEntries: so that
 // nobody sees half of what belongs together. It returns [ErrBusy] where somebody
 // does not let go.
-func (d *Directory) LockEntries() error { return lockSoon(d.f, true, entriesTries) }
+func (d *Directory) LockEntries() error { return lockSoon(d.f, true, entriesMost) }
 
 // UnlockEntries ends what LockEntries has begun.
 func (d *Directory) UnlockEntries() error { return unlock(d.f) }
 
 // LockListing waits until nobody is changing the entries of an open directory, and
-// has who wants to wait until dir is closed.
-func LockListing(dir *os.File) error { return lockSoon(dir, false, listingTries) }
+// has who wants to wait until dir is closed. It returns [ErrBusy] after about most.
+func LockListing(dir *os.File, most time.Duration) error { return lockSoon(dir, false, most) }
 
-func lockSoon(f *os.File, exclusive bool, tries int) error {
-	for try := 0; ; try++ {
+// LockPause is how often who waits for the lock of a directory looks whether it is free:
+// flock(2) can't be waited for with a limit.
+const LockPause = 2 * time.Millisecond
+
+func lockSoon(f *os.File, exclusive bool, most time.Duration) error {
+	for waited := time.Duration(0); ; waited += LockPause {
 		err := flock(f, exclusive)
 		if !errors.Is(err, ErrTaken) {
 			return err
 		}
-		if try == tries {
+		if waited >= most {
 			return fmt.Errorf("%s: %w", f.Name(), ErrBusy)
 		}
-		time.Sleep(2 * time.Millisecond) // flock(2) can't be waited for with a limit
+		time.Sleep(LockPause)
 	}
 }
 

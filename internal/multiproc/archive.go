@@ -26,7 +26,7 @@ func (d *Dir) recognizeLocked(f *file, info fs.FileInfo) error {
 	if err != nil && !errors.Is(err, mmapfile.ErrTrailer) {
 		return err
 	}
-	if err != nil {
+	if f.noArchive = err; err != nil {
 		d.log.Warn("a file has the name of an archive and is none; its values are served, and nothing can be folded",
 			"file", f.base, "err", err, "hint", "move it away, or delete it if its values are of no use")
 		return nil
@@ -34,6 +34,36 @@ func (d *Dir) recognizeLocked(f *file, info fs.FileInfo) error {
 	f.archive, f.included, f.size = true, included, info.Size()
 	d.regroup = true
 	return nil
+}
+
+// doubtArchives has the next listing look again at files that have the name of an archive
+// and were none, if they are one by now: somebody may have mended them.
+func (d *Dir) doubtArchives() {
+	for _, name := range fold.Archives() {
+		d.mu.Lock()
+		f := d.files[name.String()]
+		doubtful := f != nil && f.f != nil && f.noArchive != nil
+		d.mu.Unlock()
+		if !doubtful {
+			continue
+		}
+		// This takes as long as reading all of it.
+		info, err := d.lstat(name.String())
+		if err != nil || !d.trusted(info) {
+			continue
+		}
+		opened, err := d.opts.Budget.Open(d.pathOf(name.String()))
+		if err != nil {
+			continue
+		}
+		_, err = opened.Included(name)
+		_ = opened.Close() // it was only read
+		d.mu.Lock()
+		if err == nil && d.files[name.String()] == f {
+			f.anew, d.seen.stale = true, true
+		}
+		d.mu.Unlock()
+	}
 }
 
 // trusted reports whether an archive is to be believed that other files count no more.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
+	"time"
 
 	"github.com/promagg/promagg/internal/fold"
 	"github.com/promagg/promagg/internal/mmapfile"
@@ -15,47 +15,109 @@ import (
 // the directory.
 const atOnce = 64
 
-// claim claims files, and returns those that it has got and of which nobody is seen
-// to write them any more. It goes on after an error that is one file's own matter; the
-// first is returned.
-func (w *folder) claim(files []*file) (claimed []*file, failed error) {
-	for some := range slices.Chunk(files, atOnce) {
+// letIn is how long the directory is left to those who wait to list it, who look every
+// now and then, before it is locked again.
+const letIn = 3 * mmapfile.LockPause
+
+// locked calls do with the lock of the Dir, while nobody who lists the directory sees what
+// do changes. It does not make others wait for what a snapshot takes: they list the
+// directory in spite of a lock that is held for too long. Where all snapshots take that
+// long, it does at last: else nothing would ever be folded.
+func (w *folder) locked(do func() error) error {
+	for tries := 20; ; tries-- {
+		late := false
 		err := w.f.Locked(func() error {
+			begun := time.Now()
 			w.d.mu.Lock()
 			defer w.d.mu.Unlock()
-			for _, f := range some {
-				if w.d.files[f.base] != f || f.f == nil {
-					continue // gone since
-				}
-				if f.name.IsClaim() {
-					claimed = append(claimed, f)
-					continue
-				}
-				// It may have been taken up since it was looked at last.
-				if w.d.probeLocked(f); !f.verdict.Proven {
-					continue
-				}
-				name, err := w.f.Claim(f.name, w.d.takenLocked)
-				if errors.Is(err, fs.ErrNotExist) {
-					continue
-				}
-				if mmapfile.ReadOnly(err) {
-					return err
-				}
-				if err != nil {
-					failed = cmp.Or(failed, err)
-					continue
-				}
-				w.renamedLocked(f, name)
-				claimed = append(claimed, f)
+			if late = tries > 0 && time.Since(begun) > maxBusy/4; late {
+				return nil
 			}
-			return nil
+			return do()
 		})
-		if err != nil {
-			return claimed, err
+		if err != nil || !late {
+			return err
 		}
+		time.Sleep(letIn)
 	}
-	return claimed, failed
+}
+
+// inChunks is locked for a few of many files at a time.
+func (w *folder) inChunks(files []*file, do func([]*file) error) error {
+	for i, some := 0, files; len(some) > 0; i++ {
+		if i > 0 {
+			time.Sleep(letIn)
+		}
+		n := min(atOnce, len(some))
+		if err := w.locked(func() error { return do(some[:n]) }); err != nil {
+			return err
+		}
+		some = some[n:]
+	}
+	return nil
+}
+
+// claim claims files, of one kind if their kind has an archive, and returns those that it
+// has got and of which nobody is seen to write them any more. It goes on after an error that is one file's own matter; the
+// first is returned.
+func (w *folder) claim(files []*file) (claimed []*file, failed error) {
+	err := w.inChunks(files, func(some []*file) error {
+		if archive := some[0].name.Archive(); archive.Foldable() {
+			if err := w.knownLocked(archive); err != nil {
+				return err
+			}
+		}
+		for _, f := range some {
+			if w.d.files[f.base] != f || f.f == nil {
+				continue // gone since
+			}
+			if f.name.IsClaim() {
+				claimed = append(claimed, f)
+				continue
+			}
+			// It may have been taken up since it was looked at last.
+			if w.d.probeLocked(f); !f.verdict.Proven {
+				continue
+			}
+			name, err := w.f.Claim(f.name, w.d.takenLocked)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if mmapfile.ReadOnly(err) {
+				return err
+			}
+			if err != nil {
+				failed = cmp.Or(failed, err)
+				continue
+			}
+			w.renamedLocked(f, name)
+			claimed = append(claimed, f)
+		}
+		return nil
+	})
+	return claimed, cmp.Or(err, failed)
+}
+
+// knownLocked returns an error unless it is known which files an archive includes, or that
+// there is no archive. A file that is claimed by the name of one that is included would
+// be taken for that, and deleted.
+func (w *folder) knownLocked(archive mmapfile.Name) error {
+	if !w.d.seen.whole {
+		return errUnlisted
+	}
+	f := w.d.files[archive.String()]
+	info, err := w.f.Lstat(archive.String())
+	switch {
+	case f == nil && errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case f == nil || err != nil || f.id != mmapfile.ID(info):
+		return fmt.Errorf("%s: %w", archive, fold.ErrMeddled) // which the next look sees
+	case f.archive:
+		return nil
+	}
+	return fmt.Errorf("%s: %w; move it away to begin a new one", archive, cmp.Or(f.noArchive, mmapfile.ErrTrailer))
 }
 
 // takenLocked reports whether a name may not be used for a claim: a file has it, or
@@ -88,29 +150,24 @@ func (d *Dir) overruledLocked(claimed []*file) (overruled []*file) {
 // giveBack gives claimed files their names back.
 func (w *folder) giveBack(files []*file) error {
 	var failed error
-	for some := range slices.Chunk(files, atOnce) {
-		err := w.f.Locked(func() error {
-			w.d.mu.Lock()
-			defer w.d.mu.Unlock()
-			for _, f := range some {
-				now := w.d.files[f.base] // it may have been read anew since
-				if now == nil || now.id != f.id {
-					continue
-				}
-				name, err := w.f.Return(f.name)
-				switch {
-				case err == nil:
-					w.renamedLocked(now, name)
-				case !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist):
-					failed = cmp.Or(failed, err)
-				}
-				// One whose name is taken remains as it is: its values count all the same.
+	err := w.inChunks(files, func(some []*file) error {
+		for _, f := range some {
+			now := w.d.files[f.base] // it may have been read anew since
+			if now == nil || now.id != f.id {
+				continue
 			}
-			return nil
-		})
-		failed = cmp.Or(failed, err)
-	}
-	return failed
+			name, err := w.f.Return(f.name)
+			switch {
+			case err == nil:
+				w.renamedLocked(now, name)
+			case !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist):
+				failed = cmp.Or(failed, err)
+			}
+			// One whose name is taken remains as it is: its values count all the same.
+		}
+		return nil
+	})
+	return cmp.Or(failed, err)
 }
 
 // prove reports whether nobody can write a claimed file, and calls with with the file

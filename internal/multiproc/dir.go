@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/promagg/promagg/internal/duration"
+	"github.com/promagg/promagg/internal/fold"
 	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/mmapfile"
 )
@@ -74,6 +75,7 @@ type Dir struct {
 	included, lingering map[string]bool
 	regroup             bool
 	folds               FoldStats
+	right               *fold.Folder // to fold the directory, nil without
 	roll                roll
 	merges              duration.Histogram
 	// leftOut counts the files that the last listing left out, outs has the names of

@@ -1,6 +1,7 @@
 package multiproc
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 
@@ -17,22 +18,20 @@ func (w *folder) expired(f *file) bool {
 	return f.name.Mode == mmapfile.All && (f.name.IsClaim() || kept != Forever && w.d.opts.Now().Sub(f.died) >= kept)
 }
 
-// expire deletes claimed files that count for nothing.
+// expire deletes claimed files that count for nothing. It goes on after an error, of which
+// it returns the first.
 func (w *folder) expire(claimed []*file) (err error) {
 	var back []*file
 	for _, f := range claimed {
-		if err != nil {
-			break
-		}
 		dead, proveErr := w.prove(f, func(*mmapfile.File) error { return nil })
 		switch {
 		case errors.Is(proveErr, fs.ErrNotExist):
 		case proveErr != nil:
-			err = proveErr
+			err = cmp.Or(err, proveErr)
 		case !dead:
 			back = append(back, f)
 		default:
-			err = w.expireFile(f)
+			err = cmp.Or(err, w.expireFile(f))
 		}
 	}
 	return errors.Join(err, w.giveBack(back))

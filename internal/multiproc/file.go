@@ -36,6 +36,10 @@ type file struct {
 	// included which files' values are among it.
 	archive  bool
 	included []string
+	// noArchive is why it is no archive, although it has the name of one, and anew that the
+	// next listing is to open it as if it were new.
+	noArchive error
+	anew      bool
 	// Its entry in the roll of writers, what that was last told of it, and whether
 	// there is more to tell.
 	writer      *writer
@@ -59,6 +63,7 @@ func (d *Dir) openLocked(f *file, info fs.FileInfo) error {
 		return nil
 	}
 	err := d.reopenLocked(f)
+	f.noArchive = err
 	switch {
 	case err == nil:
 		if err := d.recognizeLocked(f, info); err != nil {

@@ -55,6 +55,8 @@ type folder struct {
 	f *fold.Folder // nil without the right to fold
 	// swept says that what an earlier fold had left is deleted.
 	swept bool
+	// yielded says that it has given up the right, of which it could make no use.
+	yielded bool
 	// failure is what was logged last of a fold that can't be had.
 	failure string
 }
@@ -92,22 +94,24 @@ func (w *folder) close() {
 	if w.f == nil {
 		return
 	}
-	if err := w.f.Close(); err != nil {
+	f := w.f
+	w.f = nil
+	w.active()
+	if err := f.Close(); err != nil {
 		w.d.log.Debug("closing the directory failed", "err", err)
 	}
-	w.f = nil
-	w.active(false)
 }
 
 // active notes whether this process is the one that folds.
-func (w *folder) active(yes bool) {
+func (w *folder) active() {
 	w.d.mu.Lock()
 	defer w.d.mu.Unlock()
-	w.d.folds.Active = yes
+	w.d.folds.Active, w.d.right = w.f != nil, w.f
 }
 
 // open takes the right to fold the directory that has the path now.
 func (w *folder) open() (ok bool, err error) {
+	w.d.doubtArchives()
 	w.d.look(false)
 	id, there := w.d.sighted()
 	if w.f != nil && (!there || !w.f.Holds(id)) {
@@ -116,6 +120,9 @@ func (w *folder) open() (ok bool, err error) {
 	if !there || w.f != nil {
 		return there, w.sweep()
 	}
+	if w.yielded && w.d.provesNothing() {
+		return false, nil
+	}
 	f, err := fold.Open(w.d.opts.Path, w.d.opts.Fold.Hook)
 	if err != nil {
 		return false, err
@@ -123,13 +130,36 @@ func (w *folder) open() (ok bool, err error) {
 	if !f.Holds(id) { // another directory has the path now, or no file the lock's name
 		return false, errors.Join(fold.ErrUnlocked, f.Close())
 	}
-	w.f, w.swept = f, false
-	w.active(true)
+	w.f, w.swept, w.yielded = f, false, false
 	// Whoever had the right before may have committed an archive since the directory was
 	// listed. What that has must not be added to it again, nor a name be used for a claim
-	// that it says is deleted.
+	// that it says is deleted. So it has to be listed to its end, and before active says
+	// that nobody else changes names: who has just lost the right may be about to.
 	w.d.look(true)
+	if err := w.d.unlisted(); err != nil {
+		w.close()
+		return false, err
+	}
+	w.active()
 	return true, w.sweep()
+}
+
+// errUnlisted is returned where the directory could not be listed to its end.
+var errUnlisted = errors.New("the directory could not be listed to its end")
+
+// unlisted returns an error if the last listing has come to none.
+func (d *Dir) unlisted() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.failure != nil:
+		return d.failure
+	case !d.seen.busy.IsZero():
+		return fmt.Errorf("%s: %w", d.opts.Path, mmapfile.ErrBusy)
+	case d.seen.stale, !d.seen.whole:
+		return errUnlisted
+	}
+	return nil
 }
 
 // sweep deletes what a fold has left that was cut short, once.
@@ -148,6 +178,10 @@ func (w *folder) round(ctx context.Context, least int) (err error) {
 	if ok {
 		// What fails with some files need not fail with others.
 		err = cmp.Or(err, w.linger(), w.work(ctx, max(1, least)))
+		if w.d.provesNothing() {
+			w.close()
+			w.yielded = true
+		}
 	}
 	w.d.mu.Lock()
 	w.d.folds.Took += max(0, w.d.opts.Now().Sub(begun))
@@ -158,6 +192,24 @@ func (w *folder) round(ctx context.Context, least int) (err error) {
 	return err
 }
 
+// provesNothing reports whether there are files and of none of them it can be proven that
+// it has no writer: another process may be able to, as one with another user.
+func (d *Dir) provesNothing() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	some := false
+	for _, f := range d.order {
+		if f.f == nil || f.archive {
+			continue
+		}
+		if f.verdict.Err == nil && f.verdict.By != mmapfile.ProbeFlock {
+			return false
+		}
+		some = true
+	}
+	return some
+}
+
 // work claims all files that are to go, and folds or deletes them. It goes on after an
 // error, of which it returns the first.
 func (w *folder) work(ctx context.Context, least int) error {
@@ -165,6 +217,9 @@ func (w *folder) work(ctx context.Context, least int) error {
 	some := len(expired) > 0
 	kinds := make(map[mmapfile.Name][]*file)
 	for _, archive := range fold.Archives() {
+		if errors.Is(err, mmapfile.ErrBusy) {
+			return err // none of the others would get it, either; what is claimed is a dead writer's file all the same
+		}
 		files := w.dead(func(f *file) bool {
 			return f.name.Archive() == archive && f.ruledAsNamed()
 		})
@@ -226,17 +281,33 @@ func barred(err error) bool {
 
 // linger deletes files that an archive includes already: the last fold was cut short.
 func (w *folder) linger() error {
-	w.d.mu.Lock()
-	names := make([]string, 0, len(w.d.lingering))
-	for base := range w.d.lingering {
-		names = append(names, base)
-	}
-	w.d.mu.Unlock()
+	names, err := w.lingering()
 	if len(names) == 0 {
-		return nil
+		return err
+	}
+	return cmp.Or(err, w.delete(names))
+}
+
+// lingering returns the names of files that archives include, as far as these are still
+// those that say so.
+func (w *folder) lingering() (names []string, err error) {
+	w.d.mu.Lock()
+	defer w.d.mu.Unlock()
+	known := make(map[mmapfile.Name]error)
+	for base := range w.d.lingering {
+		name, _ := mmapfile.ParseName(base)
+		archive := name.Archive()
+		failed, ok := known[archive]
+		if !ok {
+			failed = w.knownLocked(archive)
+			known[archive] = failed
+		}
+		if err = cmp.Or(err, failed); failed == nil {
+			names = append(names, base)
+		}
 	}
 	slices.Sort(names)
-	return w.delete(names)
+	return names, err
 }
 
 // delete deletes files that an archive includes, once that is sure to last.
@@ -318,7 +389,7 @@ func (w *folder) collect(a *fold.Archive, claimed []*file) (included, back []*fi
 			content, err := opened.Content()
 			if err == nil {
 				if err = w.add(a, f, content); err != nil {
-					damaged = true // which the file's next turn tells
+					damaged = true // which the file's next turn tells, or it is read anew
 				}
 			}
 			return err
@@ -369,9 +440,7 @@ func (w *folder) commit(a *fold.Archive, old fold.Old, files []*file, mode fs.Fi
 	}
 	seen := false
 	var overruled []*file
-	err = w.f.Locked(func() error {
-		w.d.mu.Lock()
-		defer w.d.mu.Unlock()
+	err = w.locked(func() error {
 		for _, base := range names { // promagg clean may have come between
 			if _, err := w.f.Lstat(base); errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("%s: %w", base, fold.ErrMeddled)

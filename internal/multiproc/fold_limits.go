@@ -1,6 +1,7 @@
 package multiproc
 
 import (
+	"errors"
 	"maps"
 
 	"github.com/promagg/promagg/internal/fold"
@@ -12,7 +13,10 @@ import (
 // ever. What was left out because no exposition can hold it is kept for other readers of
 // the archive, as long as that is within the limit on series.
 func (w *folder) add(a *fold.Archive, f *file, content []byte) error {
-	admitted, refused := w.admitted(f)
+	admitted, refused, known := w.admitted(f)
+	if !known {
+		return errAnew
+	}
 	if admitted == nil {
 		return a.Add(content)
 	}
@@ -30,13 +34,17 @@ func (w *folder) add(a *fold.Archive, f *file, content []byte) error {
 }
 
 // admitted returns which entries of a file were taken in, by the offset of the value, or
-// nil if all were; and whether others were refused for want of room.
-func (w *folder) admitted(f *file) (offsets map[uint32]bool, refused bool) {
+// nil if all were; and whether others were refused for want of room. known is false of a
+// file that has been read anew since it was claimed.
+func (w *folder) admitted(f *file) (offsets map[uint32]bool, refused, known bool) {
 	w.d.mu.Lock()
 	defer w.d.mu.Unlock()
-	refused = f.part != nil && f.part.Refused()
-	if !refused && f.dropped == 0 || f.part == nil {
-		return nil, false
+	if w.d.files[f.base] != f || f.part == nil {
+		return nil, false, false
+	}
+	refused = f.part.Refused()
+	if !refused && f.dropped == 0 {
+		return nil, false, true
 	}
 	return maps.Collect(func(yield func(uint32, bool) bool) {
 		for off := range f.part.Offsets {
@@ -44,5 +52,9 @@ func (w *folder) admitted(f *file) (offsets map[uint32]bool, refused bool) {
 				return
 			}
 		}
-	}), refused
+	}), refused, true
 }
+
+// errAnew is returned for a file that has been read anew since it was claimed, by other
+// rules perhaps: the next round folds it.
+var errAnew = errors.New("the file has been read anew since it was claimed")

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -473,4 +474,174 @@ func TestFoldReturnFails(t *testing.T) {
 	}
 	l.wantFolded(t)
 	l.wantAll(t, "in the end")
+}
+
+// lockListing waits as long as most until the directory can be listed in peace.
+func lockListing(dir string, most time.Duration) error {
+	lister, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(mmapfile.LockListing(lister, most), lister.Close())
+}
+
+// TestFoldLetsList: however many files get other names, who wants to list the directory
+// has his turn between them.
+func TestFoldLetsList(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := open(t, dir, mmapfile.ProbeAuto)
+	const chunks = 20
+	for i := range chunks * atOnce {
+		archive(t, dir, fmt.Sprintf("counter_%d.db", i), "c_total", 1)
+	}
+	d.Sync(true)
+	w := &folder{d: d}
+	defer w.close()
+	if _, err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	done, turns := make(chan struct{}), make(chan int)
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				turns <- n
+				return
+			default:
+			}
+			if err := lockListing(dir, time.Hour); err != nil {
+				t.Error(err)
+			}
+			if !strings.Contains(strings.Join(names(t, dir), " "), "~") {
+				n-- // nothing is claimed yet
+			}
+		}
+	}()
+	claimed, err := w.claim(w.dead(func(*file) bool { return true }))
+	close(done)
+	if n := <-turns; err != nil || len(claimed) != chunks*atOnce || n < chunks/2 {
+		t.Errorf("claimed %d files, %v; the directory could be listed %d times meanwhile", len(claimed), err, n)
+	}
+}
+
+// TestFoldWaitsForSnapshot: who folds does not keep others from listing the directory while
+// it waits for its own snapshot.
+func TestFoldWaitsForSnapshot(t *testing.T) {
+	for range 5 { // a busy machine may let the other one have its turn too late
+		if letsListFirst(t) {
+			return
+		}
+	}
+	t.Error("files were claimed before the directory could be listed")
+}
+
+// letsListFirst has one fold and wait for a snapshot, and another one wait to list the
+// directory, and reports whether the other one comes first.
+func letsListFirst(t *testing.T) bool {
+	l := newLitter(t, t.TempDir())
+	if _, err := l.w.open(); err != nil {
+		t.Fatal(err)
+	}
+	files := l.w.dead(func(f *file) bool { return f.name.Type == mmapfile.Counter })
+	var listed atomic.Bool
+	first := false
+	l.hook = func(fold.Step) error {
+		first = listed.Load()
+		return nil
+	}
+	l.d.mu.Lock()
+	done := make(chan error)
+	go func() {
+		_, err := l.w.claim(files)
+		done <- err
+	}()
+	// From when the lock is seen to be held.
+	for lockListing(l.dir, 0) == nil {
+		time.Sleep(time.Millisecond)
+	}
+	go func() {
+		err := lockListing(l.dir, time.Hour)
+		listed.Store(true)
+		done <- err
+	}()
+	time.Sleep(maxBusy / 4)
+	l.d.mu.Unlock()
+	if err := errors.Join(<-done, <-done); err != nil {
+		t.Fatal(err)
+	}
+	return first
+}
+
+// TestFoldRightLost: who has had the right to fold, and does not know yet that another one
+// has it by now, lists the directory no more while that one gives files other names.
+func TestFoldRightLost(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := open(t, dir, mmapfile.ProbeAuto)
+	write(t, dir, "counter_1.db", "c_total", 1)
+	write(t, dir, "counter_2.db", "c_total", 2)
+	w := &folder{d: d}
+	defer w.close()
+	if _, err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "at first", values(t, d), "c_total", 3)
+	if err := os.Remove(filepath.Join(dir, mmapfile.LockName)); err != nil {
+		t.Fatal(err)
+	}
+	another, err := mmapfile.OpenDirectory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer another.Close()
+	if err := another.LockEntries(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "counter_1.db"), filepath.Join(t.TempDir(), "counter_1.db")); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "while another one folds", values(t, d), "c_total", 3)
+}
+
+// TestExpireGoesOn: a file that can't be deleted keeps no other from that.
+func TestExpireGoesOn(t *testing.T) {
+	l := newLitter(t, t.TempDir())
+	l.hook = func(s fold.Step) error {
+		if s == (fold.Step{Op: "delete", From: "gauge_livesum_20~1.db"}) {
+			return syscall.EIO
+		}
+		return nil
+	}
+	for range 2 {
+		if err := l.round(t); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("%v, want %v", err, syscall.EIO)
+		}
+		wantNames(t, l.dir, "counter_1.db", "counter_archived.db", "gauge_all_20.db", "gauge_all_21.db", "gauge_livesum_20~1.db", "gauge_max_archived.db")
+	}
+}
+
+// TestFoldBusy: a process that does not let go of the lock of the directory is what the log
+// names, before there is the right to fold and after.
+func TestFoldBusy(t *testing.T) {
+	for _, has := range []bool{false, true} {
+		l := newLitter(t, t.TempDir())
+		if !has {
+			l.w.close()
+		}
+		l.d.Sync(true)
+		another, err := mmapfile.OpenDirectory(l.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := another.LockEntries(); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.w.round(t.Context(), 1); !errors.Is(err, mmapfile.ErrBusy) || l.log.count("level=ERROR", "locked by another process") != 1 {
+			t.Errorf("%v; the log has\n%s", err, l.log)
+		}
+		want(t, "meanwhile", values(t, l.d), "c_total", inAll, "max", 2, "all", 7)
+		if err := another.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l.wantFolded(t)
+	}
 }

@@ -1,9 +1,11 @@
 package multiproc
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/promagg/promagg/internal/fold"
 	"github.com/promagg/promagg/internal/merge"
@@ -143,5 +145,71 @@ func TestRuleWhileFolding(t *testing.T) {
 			want(t, "and folded", values(t, d), "mem", 10, "other", 5)
 			wantNames(t, dir, "gauge_max_1.db", "gauge_max_2.db", "gauge_max_archived.db")
 		})
+	}
+}
+
+// TestRuleWhileAnotherFolds: all files are read anew for rules that change, and while
+// another process gives files other names they are not all to be seen.
+func TestRuleWhileAnotherFolds(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := open(t, dir, mmapfile.ProbeOff)
+	write(t, dir, "counter_1.db", "c_total", 1)
+	write(t, dir, "counter_2.db", "c_total", 2)
+	want(t, "at first", values(t, d), "c_total", 3)
+
+	folding, err := mmapfile.OpenDirectory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folding.Close()
+	if err := folding.LockEntries(); err != nil {
+		t.Fatal(err)
+	}
+	hidden := filepath.Join(t.TempDir(), "counter_1.db")
+	if err := os.Rename(filepath.Join(dir, "counter_1.db"), hidden); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	time.AfterFunc(3*maxWait, func() {
+		done <- errors.Join(os.Rename(hidden, filepath.Join(dir, "counter_1.db")), folding.UnlockEntries())
+	})
+	d.Rule(merge.Rules{})
+	files := d.Stats().Files
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if files != 2 {
+		t.Errorf("with other rules there are %d files, want 2", files)
+	}
+	want(t, "with other rules", values(t, d), "c_total", 3)
+}
+
+// TestRuleWhileClaimed: files that are read anew for other rules after they were claimed are
+// folded the next time, when it is known again what of them is past a limit.
+func TestRuleWhileClaimed(t *testing.T) {
+	dir := t.TempDir()
+	d, _, clock := openLimited(t, dir, func(l *Limits) { l.Series = 10 })
+	series(t, dir, "counter_1.db", 0, 100)
+	d.Sync(true)
+	*clock = clock.Add(time.Second)
+	w := &folder{d: d}
+	defer w.close()
+	if _, err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	claimed, err := w.claim(w.dead(func(*file) bool { return true }))
+	if err != nil || len(claimed) != 1 {
+		t.Fatalf("claimed %v, %v", claimed, err)
+	}
+	d.Rule(merge.Rules{})
+	if err := w.kind(claimed[0].name.Archive(), claimed); err != nil {
+		t.Fatal(err)
+	}
+	wantNames(t, dir, "counter_1.db")
+	w.close()
+	foldOnce(t, d)
+	wantNames(t, dir, "counter_archived.db")
+	if n := inArchiveOf(t, filepath.Join(dir, "counter_archived.db")); n != 5 && n != 10 {
+		t.Errorf("the archive has %d entries, want as many as there was room for", n)
 	}
 }

@@ -22,6 +22,7 @@ type sighting struct {
 	stale    bool      // list it again in any case
 	whole    bool      // it was listed to its end once
 	busy     time.Time // since when it could not be listed because another process folds it
+	defied   bool      // it was listed all the same
 	missing  bool      // its absence was logged
 }
 
@@ -284,12 +285,21 @@ func (d *Dir) scanLocked() bool {
 		return false
 	}
 	defer dir.Close()
-	if !d.folds.Active {
+	if d.right == nil || !d.right.Holds(d.seen.id) { // it may be another's by now
 		// While another process folds, its files have two names, or none, for a moment.
-		if err := mmapfile.LockListing(dir); err != nil && d.putOffLocked(err) {
+		// What is known serves for now; where nothing is, as at the start or when the rules
+		// have changed, there is nothing to serve before that.
+		most := maxWait
+		if !d.seen.whole {
+			most = maxBusy
+		} else if since := d.seen.busy; !since.IsZero() && d.opts.Now().Sub(since) >= maxBusy && !d.seen.defied {
+			most = maxBusy / 2 // who only folds lets go of it for a moment by then
+		}
+		err := mmapfile.LockListing(dir, most)
+		if err != nil && d.putOffLocked(err) {
 			return false
 		}
-		d.seen.busy = time.Time{}
+		d.seen.busy, d.seen.defied = time.Time{}, err != nil
 	}
 	// A file that was passed over, because an archive included it, counts after all if
 	// that archive turns out to be gone or another one.
@@ -320,6 +330,9 @@ func (d *Dir) scanLocked() bool {
 	}
 	return false
 }
+
+// maxWait is how long a snapshot waits for another process that is renaming files.
+const maxWait = 100 * time.Millisecond
 
 // maxBusy is how long a directory is not listed because another process is renaming
 // files in it. That takes milliseconds at a time, even of a busy machine.
@@ -354,7 +367,7 @@ func (d *Dir) listedLocked(base string, ino uint64) error {
 		return nil
 	}
 	f := d.files[base]
-	if f != nil && f.f != nil && f.id.HasInode(ino) && f.f.Held() {
+	if f != nil && f.f != nil && f.id.HasInode(ino) && f.f.Held() && !f.anew {
 		f.scan = d.stats.Scans
 		return nil
 	}
@@ -368,8 +381,12 @@ func (d *Dir) listedLocked(base string, ino uint64) error {
 	if err != nil {
 		return err
 	}
-	if f == nil || f.f == nil || f.id != mmapfile.ID(info) {
-		fresh := &file{base: base, name: name}
+	// What is not held open may have the inode of another file by now. Nobody changes an
+	// archive: one that has changed is another one.
+	changed := mmapfile.Changed(info)
+	other := f != nil && f.archive && !changed.Equal(f.changed)
+	if f == nil || f.f == nil || f.anew || other || f.id != mmapfile.ID(info) {
+		fresh := &file{base: base, name: name, changed: changed}
 		if f != nil {
 			delete(d.files, base)
 			d.closeLocked(f)
@@ -388,8 +405,7 @@ func (d *Dir) listedLocked(base string, ino uint64) error {
 			d.closeLocked(f)
 			return err
 		}
-	} else if changed := mmapfile.Changed(info); !changed.Equal(f.changed) {
-		// It is not held open: the inode may be a new file's by now.
+	} else if !changed.Equal(f.changed) {
 		if f.changed = changed; f.frozen() {
 			d.thawLocked(f)
 		} else if f.part != nil {
