@@ -57,7 +57,7 @@ docs-metrics: ## Write the table in docs/metrics.md anew
 test: ## Install what the tests need, run them all with the race detector, fuzz each target for 10 s
 	@scripts/setup.sh test
 	CGO_ENABLED=1 go test -race -timeout 40m ./...
-	go test -run 'UnderTruncation$$' ./internal/multiproc
+	go test -run '^(TestFoldUnderTruncation|TestFewMappings)$$' ./internal/multiproc ./pkg/client
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=10s
 
 lint: ## Check formatting, go vet, staticcheck and the import rules

@@ -4,12 +4,9 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/promagg/promagg/internal/mmapfile"
 )
 
 // TestFewDescriptors: a process that may open no more files keeps its values on
@@ -31,52 +28,6 @@ func TestFewDescriptors(t *testing.T) {
 		r := NewRegistry(Options{Dir: dir, ProcessID: "1", Logger: textLogger(&log)})
 		use(r, 3)
 		wantUnplaced(t, r, syscall.EMFILE, &log)
-	})
-}
-
-// TestFewMappings: the same for a process that may map no more.
-func TestFewMappings(t *testing.T) {
-	rerun(t, "true", func(dir string) {
-		// The Go runtime needs mappings of its own where the heap grows.
-		debug.SetGCPercent(-1)
-		ballast := make([][]byte, 0, 64)
-		for range cap(ballast) {
-			ballast = append(ballast, make([]byte, 1<<20))
-		}
-		var log strings.Builder
-		r := NewRegistry(Options{Dir: dir, ProcessID: "1", Logger: textLogger(&log)})
-		c := NewCounterVec(CounterOpts{Name: "c_total", Help: "C."}, []string{"l"})
-		r.MustRegister(c)
-		c.WithLabelValues("placed").Inc()
-		var room []*mmapfile.Writer
-		for {
-			w, err := mmapfile.Create(dir+"/filler", mmapfile.ValueTimestamp, 0)
-			if err != nil {
-				if !mmapfile.Exhausted(err) {
-					t.Fatal(err)
-				}
-				break
-			}
-			if len(room) < 50 {
-				room = append(room, w)
-			} else if err := w.Release(); err != nil { // leaves its mapping
-				t.Fatal(err)
-			}
-		}
-		g := NewGauge(GaugeOpts{Name: "g", Help: "G."})
-		r.MustRegister(g)
-		g.Set(1)
-		for _, w := range room {
-			w.Close()
-		}
-		clear(ballast)
-		wantUnplaced(t, r, syscall.ENOMEM, &log)
-		if err := os.Remove(dir + "/filler"); err != nil {
-			t.Error(err)
-		}
-		if got := merged(t, dir, mmapfile.ProbeAuto); got[`c_total l="placed"`] != 1 {
-			t.Errorf("got %v", got)
-		}
 	})
 }
 
