@@ -91,6 +91,20 @@ func (r *Rules) drops(family string) bool {
 	return slices.ContainsFunc(r.Drop, func(e *regexp.Regexp) bool { return e.MatchString(family) })
 }
 
+// LeavesOut reports whether a rule leaves out the family of an entry with that key. It is
+// safe for concurrent use.
+func (x *Index) LeavesOut(t mmapfile.Type, key []byte) bool {
+	if len(x.rules.Drop) == 0 {
+		return false
+	}
+	k, err := mmapfile.ParseKey(key)
+	if err != nil {
+		return false
+	}
+	id, _, lawful := identify(&k, t)
+	return lawful && x.rules.drops(id.family)
+}
+
 // joins reports whether series of a family may become one because of a label less.
 func (r *Rules) joins(family string) bool {
 	return slices.ContainsFunc(r.DropLabels, func(rule LabelRule) bool { return rule.Family.MatchString(family) })

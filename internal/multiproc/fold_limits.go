@@ -5,24 +5,28 @@ import (
 	"maps"
 
 	"github.com/promagg/promagg/internal/fold"
+	"github.com/promagg/promagg/internal/merge"
 	"github.com/promagg/promagg/internal/mmapfile"
 )
 
 // add adds a claimed file to an archive. Of a file of which entries were left out for
 // want of room no others are kept: its writer is gone, and they would take the room for
-// ever. What was left out because no exposition can hold it is kept for other readers of
-// the archive, as long as that is within the limit on series.
+// ever. What was left out because no exposition can hold it, or by a rule, which may
+// change, is kept as long as that is within the limit on series.
 func (w *folder) add(a *fold.Archive, f *file, content []byte) error {
-	admitted, refused, known := w.admitted(f)
-	if !known {
+	in, ok := w.intake(f)
+	if !ok {
 		return errAnew
 	}
-	if admitted == nil {
+	if in.all {
 		return a.Add(content)
 	}
 	most := w.d.opts.Limits.Series
 	dropped, err := a.AddSome(content, func(e mmapfile.Entry) bool {
-		return admitted[e.Value] || !refused && (most == 0 || int64(a.Entries()) < most)
+		if in.admitted[e.Value] {
+			return true
+		}
+		return (!in.refused || in.index.LeavesOut(f.name.Type, e.Key)) && (most == 0 || int64(a.Entries()) < most)
 	})
 	if dropped > 0 {
 		w.d.mu.Lock()
@@ -33,26 +37,35 @@ func (w *folder) add(a *fold.Archive, f *file, content []byte) error {
 	return err
 }
 
-// admitted returns which entries of a file were taken in, by the offset of the value, or
-// nil if all were; and whether others were refused for want of room. known is false of a
-// file that has been read anew since it was claimed.
-func (w *folder) admitted(f *file) (offsets map[uint32]bool, refused, known bool) {
+// intake is what of a file was taken in by an index.
+type intake struct {
+	all      bool            // all its entries were, but for what rules leave out
+	refused  bool            // some were not, for want of room
+	admitted map[uint32]bool // those that were, by the offset of the value, unless all were
+	index    *merge.Index
+}
+
+// intake returns what was taken in of a file, false of one that has been read anew since
+// it was claimed.
+func (w *folder) intake(f *file) (in intake, ok bool) {
 	w.d.mu.Lock()
 	defer w.d.mu.Unlock()
 	if w.d.files[f.base] != f || f.part == nil {
-		return nil, false, false
+		return in, false
 	}
-	refused = f.part.Refused()
-	if !refused && f.dropped == 0 {
-		return nil, false, true
+	in = intake{refused: f.part.Refused(), index: w.d.index}
+	if !in.refused && f.dropped == 0 {
+		in.all = true
+		return in, true
 	}
-	return maps.Collect(func(yield func(uint32, bool) bool) {
+	in.admitted = maps.Collect(func(yield func(uint32, bool) bool) {
 		for off := range f.part.Offsets {
 			if !yield(off, true) {
 				return
 			}
 		}
-	}), refused, true
+	})
+	return in, true
 }
 
 // errAnew is returned for a file that has been read anew since it was claimed, by other

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -12,13 +13,18 @@ import (
 	"github.com/promagg/promagg/internal/mmapfile"
 )
 
-func modeRule(t *testing.T, family string, m mmapfile.Mode) merge.ModeRule {
+func expression(t *testing.T, s string) *regexp.Regexp {
 	t.Helper()
-	e, err := merge.Expression(family)
+	e, err := merge.Expression(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return merge.ModeRule{Family: e, Mode: m}
+	return e
+}
+
+func modeRule(t *testing.T, family string, m mmapfile.Mode) merge.ModeRule {
+	t.Helper()
+	return merge.ModeRule{Family: expression(t, family), Mode: m}
 }
 
 // TestRuleLive: a gauge that a rule makes a live one follows its writer, who dies and
@@ -192,6 +198,7 @@ func TestRuleWhileClaimed(t *testing.T) {
 	series(t, dir, "counter_1.db", 0, 100)
 	d.Sync(true)
 	*clock = clock.Add(time.Second)
+	served := len(values(t, d))
 	w := &folder{d: d}
 	defer w.close()
 	if _, err := w.open(); err != nil {
@@ -209,7 +216,29 @@ func TestRuleWhileClaimed(t *testing.T) {
 	w.close()
 	foldOnce(t, d)
 	wantNames(t, dir, "counter_archived.db")
-	if n := inArchiveOf(t, filepath.Join(dir, "counter_archived.db")); n != 5 && n != 10 {
-		t.Errorf("the archive has %d entries, want as many as there was room for", n)
+	if n := inArchiveOf(t, filepath.Join(dir, "counter_archived.db")); n != served || n == 0 {
+		t.Errorf("the archive has %d entries, want the %d that there was room for", n, served)
+	}
+}
+
+// TestRuleFoldPastLimit: what a rule leaves out of a file is folded as without it, also
+// where a limit keeps others of the file's entries out.
+func TestRuleFoldPastLimit(t *testing.T) {
+	dir := t.TempDir()
+	d, _, _ := openLimited(t, dir, func(l *Limits) { l.Series = 50 })
+	d.Rule(merge.Rules{Drop: []*regexp.Regexp{expression(t, "c[0-4]_total")}})
+	series(t, dir, "counter_1.db", 0, 100)
+	d.Sync(true)
+	served := len(values(t, d))
+	foldOnce(t, d)
+	if n := inArchiveOf(t, filepath.Join(dir, "counter_archived.db")); n != served+5 {
+		t.Errorf("the archive has %d entries, want the %d that are served and the 5 that a rule leaves out", n, served)
+	}
+	if n := d.Stats().Fold.Dropped; n != uint64(100-served-5) {
+		t.Errorf("%d are counted as past a limit, want %d", n, 100-served-5)
+	}
+	d.Rule(merge.Rules{})
+	if got := values(t, d); got["c0_total"] != 1 || len(got) != served+5 {
+		t.Errorf("without the rule %d are served, want %d, with those that it left out: %v", len(got), served+5, got)
 	}
 }
