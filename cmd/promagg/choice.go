@@ -23,10 +23,18 @@ func (c *choice) String() string { return c.word }
 
 func (c *choice) Set(s string) error {
 	if !slices.Contains(c.among, s) {
-		return fmt.Errorf("want %s, got %q", strings.Join(c.among, " or "), s)
+		return wantOneOf(c.among, s)
 	}
 	c.word = s
 	return nil
 }
 
-func (c *choice) Type() string { return "what" }
+func (c *choice) Type() string { return "word" }
+
+func (c *choice) words() []string { return c.among }
+
+// wantOneOf is the error that a word is none of some.
+func wantOneOf(words []string, got string) error {
+	last := len(words) - 1
+	return fmt.Errorf("want %s or %s, got %q", strings.Join(words[:last], ", "), words[last], got)
+}

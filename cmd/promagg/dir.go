@@ -73,6 +73,14 @@ func (p *probeFlag) Set(s string) (err error) {
 
 func (p *probeFlag) Type() string { return "probe" }
 
+func (p *probeFlag) words() []string {
+	words := []string{mmapfile.ProbeAuto.String()}
+	for _, probe := range mmapfile.Probes() {
+		words = append(words, probe.String())
+	}
+	return words
+}
+
 // addLivenessFlag adds --liveness.
 func addLivenessFlag(cmd *cobra.Command, p *probeFlag) {
 	cmd.Flags().Var(p, "liveness", "how to tell whether a writer is alive: auto, lease, flock, pid, or off (a file that exists is live)")

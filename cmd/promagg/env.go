@@ -66,7 +66,7 @@ func applyEnv(cmd *cobra.Command) (err error) {
 		}
 		for _, v := range values {
 			if failed := cmd.Flags().Set(f.Name, v); failed != nil {
-				err = usageError{fmt.Errorf("environment variable %s: %w", name, failed)}
+				err = usageError{fmt.Errorf("environment variable %s: %w", name, plainly(failed))}
 				return
 			}
 		}

@@ -8,5 +8,22 @@ type (
 	formatFlag struct{ *promslog.Format }
 )
 
+func (f levelFlag) Set(s string) error {
+	if f.Level.Set(s) != nil {
+		return wantOneOf(f.words(), s)
+	}
+	return nil
+}
+
+func (f formatFlag) Set(s string) error {
+	if f.Format.Set(s) != nil {
+		return wantOneOf(f.words(), s)
+	}
+	return nil
+}
+
 func (levelFlag) Type() string  { return "level" }
 func (formatFlag) Type() string { return "format" }
+
+func (levelFlag) words() []string  { return promslog.LevelFlagOptions }
+func (formatFlag) words() []string { return promslog.FormatFlagOptions }

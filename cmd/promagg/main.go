@@ -82,13 +82,14 @@ Start it beside the server, with the same PROMETHEUS_MULTIPROC_DIR:
 	}
 	root.Flags().BoolVar(&printVersion, "version", false, "print the version, as promagg version does")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
+		return usageError{fmt.Errorf("%w (see %s --help)", plainly(err), cmd.CommandPath())}
 	})
 	root.AddCommand(newServe(), newRun(), newExport(), newMerge(), newInspect(), newCheck(), newFold(), newClean(), newMarkDead(), newTop(), newDemo(), newDemoWorker(), newVersion())
 	for _, more := range moreCommands {
 		root.AddCommand(more())
 	}
 	addEnv(root)
+	addCompletions(root)
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	for _, cmd := range root.Commands() {

@@ -19,10 +19,11 @@ func newMerge() *cobra.Command {
 		rules  ruleFlags
 		probe  probeFlag
 		limits multiproc.Limits
-		format string
 		names  []string
 		strict bool
 	)
+	formats := map[string]expose.Format{"text": expose.Text, "openmetrics": expose.OpenMetrics}
+	format := choice{"text", []string{"text", "openmetrics"}}
 	cmd := &cobra.Command{
 		Use:   "merge",
 		Short: "Print the merged exposition of a directory once",
@@ -33,11 +34,6 @@ else is left out is counted there.`,
   promagg merge --dir ./saved --liveness off --name http_requests`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			formats := map[string]expose.Format{"text": expose.Text, "openmetrics": expose.OpenMetrics}
-			f, ok := formats[format]
-			if !ok {
-				return usageError{fmt.Errorf("--format: want text or openmetrics, got %q", format)}
-			}
 			all, err := dirs.options(&rules, multiproc.Options{Liveness: probe.Probe, Limits: &limits})
 			if err != nil {
 				return err
@@ -53,7 +49,7 @@ else is left out is counted there.`,
 			if err != nil {
 				return err
 			}
-			if _, err := cmd.OutOrStdout().Write(expose.Append(nil, f, snapshot, names)); err != nil {
+			if _, err := cmd.OutOrStdout().Write(expose.Append(nil, formats[format.word], snapshot, names)); err != nil {
 				return err
 			}
 			for i, d := range group.Dirs() {
@@ -66,7 +62,7 @@ else is left out is counted there.`,
 	rules.addFlags(cmd)
 	addLivenessFlag(cmd, &probe)
 	addLimitFlags(cmd, &limits)
-	cmd.Flags().StringVar(&format, "format", "text", "exposition format: text or openmetrics")
+	cmd.Flags().Var(&format, "format", "exposition format: text or openmetrics")
 	cmd.Flags().StringArrayVar(&names, "name", nil, "print only the family or sample of this name; may be given more than once")
 	cmd.Flags().BoolVar(&strict, "strict", false, "exit with 1 if a file is damaged, or something is past a limit")
 	return cmd

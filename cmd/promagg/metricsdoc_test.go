@@ -35,8 +35,8 @@ func allFamilies(t *testing.T) map[string]*dto.MetricFamily {
 		t.Fatal(err)
 	}
 	all := make(map[string]*dto.MetricFamily)
-	for _, mode := range []workerMode{workersSummed, workersEach} {
-		p := &procMetrics{mode: mode, workers: []looker{&seen{procs.View{Begun: time.Now(), CPU: 1, Ever: true,
+	for _, mode := range []string{workersSummed, workersEach} {
+		p := &procMetrics{mode: newWorkersChoice(mode), workers: []looker{&seen{procs.View{Begun: time.Now(), CPU: 1, Ever: true,
 			Workers: []procs.Worker{{ID: "1", PID: 1, State: mmapfile.Alive, Start: 1, CPU: 1, Resident: 1, Threads: 1, Descriptors: 1}}}}}}
 		own, err := newOwnProcess().Gather()
 		if err != nil {
@@ -128,7 +128,7 @@ func TestUnseenWorkers(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			g := gathered{}
-			(&procMetrics{mode: workersSummed, workers: []looker{&seen{c.view}}}).gatherWorkers(&g, 0)
+			(&procMetrics{mode: newWorkersChoice(workersSummed), workers: []looker{&seen{c.view}}}).gatherWorkers(&g, 0)
 			text := textOf(t, g.families)
 			if want := fmt.Sprintf("promagg_workers_unseen{reason=\"denied\"} %d\n", c.view.Unseen[procs.Denied]); !strings.Contains(text, want) {
 				t.Errorf("no %q in\n%s", want, text)

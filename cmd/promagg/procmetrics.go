@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"regexp"
 	"sync"
 	"sync/atomic"
@@ -21,7 +20,7 @@ import (
 // and those of promagg's own. They are read in the background, and a scrape has what
 // was read last, for to read them takes longer than all else that a scrape does.
 type procMetrics struct {
-	mode    workerMode
+	mode    choice
 	workers []looker // of each directory; nil for none
 	own     atomic.Pointer[[]*dto.MetricFamily]
 }
@@ -40,7 +39,7 @@ func (p *procMetrics) addFlags(cmd *cobra.Command) {
 func (p *procMetrics) watch(dirs *multiproc.Group) {
 	p.workers = nil
 	for _, dir := range dirs.Dirs() {
-		if p.mode != workersOff {
+		if p.mode.word != workersOff {
 			p.workers = append(p.workers, procs.New(dir))
 		}
 	}
@@ -113,12 +112,12 @@ func (p *procMetrics) gatherWorkers(g *gathered, n int) {
 	g.gauge("worker_look_timestamp_seconds", "When the look at the workers' processes began whose results are served.").add(float64(view.Begun.UnixNano()) / 1e9)
 	if blind && view.Unseen != (procs.View{}).Unseen {
 		// A sum of nobody is no 0. Only the CPU time of those that were seen stands.
-		if view.Ever && p.mode == workersSummed {
+		if view.Ever && p.mode.word == workersSummed {
 			g.counter("worker_cpu_seconds_total", cpuHelp).add(view.CPU)
 		}
 		return
 	}
-	if p.mode == workersEach {
+	if p.mode.word == workersEach {
 		g.each(view)
 	} else {
 		g.summed(view)
@@ -186,24 +185,13 @@ func (g *gathered) each(view *procs.View) {
 	}
 }
 
-// workerMode says which metrics there are of workers' processes.
-type workerMode string
-
+// Which metrics there are of workers' processes.
 const (
-	workersOff    workerMode = "off"
-	workersSummed workerMode = "sum"
-	workersEach   workerMode = "per-process"
+	workersOff    = "off"
+	workersSummed = "sum"
+	workersEach   = "per-process"
 )
 
-func (m *workerMode) String() string { return string(*m) }
-
-func (m *workerMode) Set(s string) error {
-	switch mode := workerMode(s); mode {
-	case workersOff, workersSummed, workersEach:
-		*m = mode
-		return nil
-	}
-	return fmt.Errorf("want off, sum or per-process, got %q", s)
+func newWorkersChoice(word string) choice {
+	return choice{word, []string{workersOff, workersSummed, workersEach}}
 }
-
-func (m *workerMode) Type() string { return "how" }

@@ -87,7 +87,7 @@ func TestSelfMetricsOfSeveral(t *testing.T) {
 		dirs = append(dirs, d)
 	}
 	seen := &seen{procs.View{Begun: time.Now(), Workers: []procs.Worker{{ID: "1", PID: 1, State: mmapfile.Alive, Start: 1, CPU: 1}}}}
-	p := &procMetrics{mode: workersEach, workers: []looker{seen, seen}}
+	p := &procMetrics{mode: newWorkersChoice(workersEach), workers: []looker{seen, seen}}
 	got := textOf(t, lawful(t, newSelf(multiproc.NewGroup(dirs...), "app", newWebMetrics(limit.NewListener(nil, 0)), p)))
 	for series, times := range map[string]int{
 		`promagg_entries{app="web"} 0`:                          1,

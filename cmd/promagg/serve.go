@@ -50,7 +50,7 @@ type serveFlags struct {
 // newServeFlags returns the settings that have no flag, and the defaults of those
 // that are not set where flags are added.
 func newServeFlags() serveFlags {
-	f := serveFlags{web: newWebLimits(), procs: &procMetrics{mode: workersSummed}, reloads: new(reloader), shutdownIn: 30 * time.Second, start: choice{adopt, []string{adopt, cleanUp}}}
+	f := serveFlags{web: newWebLimits(), procs: &procMetrics{mode: newWorkersChoice(workersSummed)}, reloads: new(reloader), shutdownIn: 30 * time.Second, start: choice{adopt, []string{adopt, cleanUp}}}
 	f.level.Level, f.format.Format = promslog.NewLevel(), promslog.NewFormat()
 	if err := f.format.Set("logfmt"); err != nil {
 		panic(err) // it is one of the two that there are

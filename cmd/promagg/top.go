@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"time"
 
@@ -26,13 +25,13 @@ type topFlags struct {
 	limits   multiproc.Limits
 	interval time.Duration
 	once     bool
-	view     string
+	view     choice
 	sort     string
 	filter   string
 }
 
 func newTop() *cobra.Command {
-	var f topFlags
+	f := topFlags{view: choice{among: topViews}}
 	cmd := &cobra.Command{
 		Use:   "top",
 		Short: "Show workers and families as they change",
@@ -88,7 +87,7 @@ No colours are used.`,
 	f.limits = multiproc.DefaultLimits()
 	flags.DurationVar(&f.interval, "interval", 2*time.Second, "time between two looks")
 	flags.BoolVar(&f.once, "once", false, "look twice, print the tables for programs, and end")
-	flags.StringVar(&f.view, "view", "", "with --once: only this table: workers or families")
+	flags.Var(&f.view, "view", "with --once: only this table: workers or families")
 	flags.StringVar(&f.sort, "sort", "", "with --once: sort by the column of this title (default: by name)")
 	flags.StringVar(&f.filter, "filter", "", "with --once: only rows that have this text")
 	return cmd
@@ -98,9 +97,6 @@ No colours are used.`,
 func (f *topFlags) source() (top.Source, error) {
 	if f.interval < 100*time.Millisecond {
 		return nil, usageError{fmt.Errorf("--interval: want at least 100ms, got %s", f.interval)}
-	}
-	if f.view != "" && !slices.Contains(topViews, f.view) {
-		return nil, usageError{fmt.Errorf("--view: want workers or families, got %q", f.view)}
 	}
 	if f.url == "" {
 		path, err := existingDirectory(f.dir)
@@ -127,8 +123,8 @@ var topViews = []string{"workers", "families"}
 // printOnce prints the tables that are asked for, with an empty line between.
 func (f *topFlags) printOnce(cmd *cobra.Command, source top.Source) error {
 	views := topViews
-	if f.view != "" {
-		views = []string{f.view}
+	if f.view.word != "" {
+		views = []string{f.view.word}
 	}
 	columns := make(map[string]int)
 	for _, view := range views {
