@@ -255,7 +255,7 @@ func (f *serveFlags) handler(dirs *multiproc.Group, connections *limit.Listener,
 	mux.Handle("GET /-/healthy", healthy(dirs))
 	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
 		if !dirs.Ready() {
-			http.Error(w, "the directory has not been looked at yet", http.StatusServiceUnavailable)
+			http.Error(w, "the directory has not been read yet; if it can't be, the answer to "+f.path+" says why", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "promagg is ready.")

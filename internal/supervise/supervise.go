@@ -206,7 +206,7 @@ func (s *supervisor) endLeftovers() {
 			_ = unix.Kill(p.pid, unix.SIGKILL)
 		case !s.asked[p.pid]:
 			s.asked[p.pid] = true
-			s.Log.Warn("the application has left a process behind, which is told to end", "pid", p.pid, "name", p.name)
+			s.Log.Warn("the application has left a process behind, which is told to end", "pid", p.pid, "name", p.name, "hint", "a server is not to make itself a daemon here")
 			_ = unix.Kill(p.pid, unix.SIGTERM)
 			_ = unix.Kill(p.pid, unix.SIGCONT) // one that is stopped hears nothing
 		}
