@@ -57,9 +57,9 @@ func (w *folder) inChunks(files []*file, do func([]*file) error) error {
 	return nil
 }
 
-// claim claims files, of one kind if their kind has an archive, and returns those that it
-// has got and of which nobody is seen to write them any more. It goes on after an error that is one file's own matter; the
-// first is returned.
+// claim claims files, of one kind if their kind has an archive. It returns those that it
+// has got and of which nobody is seen to write them any more. It goes on after an error
+// that is one file's own matter; the first is returned.
 func (w *folder) claim(files []*file) (claimed []*file, failed error) {
 	err := w.inChunks(files, func(some []*file) error {
 		if archive := some[0].name.Archive(); archive.Foldable() {
