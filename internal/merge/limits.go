@@ -44,9 +44,9 @@ func (q *quota) roomy(own int64) bool { return q.has(q.limit/8, own) }
 func (x *Index) room(p *Part, lines, bytes int64) error {
 	switch {
 	case p.archive:
-	case !x.lines.has(lines, p.lines):
+	case lines > 0 && !x.lines.has(lines, p.lines):
 		return x.refuse(p, PastSeries)
-	case !x.text.has(bytes, p.text):
+	case bytes > 0 && !x.text.has(bytes, p.text):
 		return x.refuse(p, PastSeriesBytes)
 	}
 	return nil

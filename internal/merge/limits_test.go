@@ -179,6 +179,22 @@ func TestLimitRoomy(t *testing.T) {
 	}
 }
 
+// TestLimitHelpOfFull: a family that has got all series that there was room for has its help.
+func TestLimitHelpOfFull(t *testing.T) {
+	x := New()
+	x.Limit(Limits{Series: 1})
+	p := x.Add(mmapfile.Name{Type: mmapfile.Counter, ID: "1"})
+	if dropped, reason, err := p.Add(mmapfile.Entry{Key: []byte(`["f", "f_total", {}, "Help."]`), Value: 8}); dropped || err != nil {
+		t.Fatalf("dropped %v for %v, %v", dropped, reason, err)
+	}
+	if s, _ := x.Snapshot(); len(s.Families) != 1 || s.Families[0].Help != "Help." {
+		t.Errorf("got %+v, want the help", s.Families)
+	}
+	if p.Refused() {
+		t.Error("the part counts as refused something")
+	}
+}
+
 // TestLimitHelp: a help text for which there is no room is not served, and takes
 // nothing away from its family.
 func TestLimitHelp(t *testing.T) {
