@@ -635,7 +635,9 @@ func TestFoldBusy(t *testing.T) {
 		if err := another.LockEntries(); err != nil {
 			t.Fatal(err)
 		}
-		if err := l.w.round(t.Context(), 1); !errors.Is(err, mmapfile.ErrBusy) || l.log.count("level=ERROR", "locked by another process") != 1 {
+		err = l.w.round(t.Context(), 1)
+		l.w.report(err)
+		if !errors.Is(err, mmapfile.ErrBusy) || l.log.count("level=ERROR", "locked by another process") != 1 {
 			t.Errorf("%v; the log has\n%s", err, l.log)
 		}
 		want(t, "meanwhile", values(t, l.d), "c_total", inAll, "max", 2, "all", 7)
