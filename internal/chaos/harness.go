@@ -30,9 +30,10 @@ type harness struct {
 	checker *checker
 	scraper *scraper
 
-	answered, refused atomic.Int64
-	mu                sync.Mutex // protects violations
-	violations        []string
+	answered   atomic.Int64
+	mu         sync.Mutex // protects what follows
+	violations []string
+	refused    map[string]int // scrapes that were not answered, by the reason
 }
 
 // settings of a run.
@@ -92,7 +93,7 @@ func (h *harness) scrape(ctx context.Context, d *daemon) (got map[string]float64
 	took = time.Since(begun)
 	h.fleet.endView(v)
 	if err != nil {
-		h.refused.Add(1)
+		h.refuse(refusal(err))
 		h.events.add("promagg %d: %v", d.n, err)
 		return nil, took, fmt.Errorf("%w: %w", errRefused, err)
 	}
@@ -112,6 +113,15 @@ func (h *harness) scrape(ctx context.Context, d *daemon) (got map[string]float64
 	h.answered.Add(1)
 	d.said(got)
 	return got, took, nil
+}
+
+func (h *harness) refuse(reason string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.refused == nil {
+		h.refused = make(map[string]int)
+	}
+	h.refused[reason]++
 }
 
 // violated notes what is wrong, and keeps what there is to see of it.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,21 +27,26 @@ func (h *harness) report() {
 	self, says := maps.Clone(ds.self), maps.Clone(ds.says)
 	ds.mu.Unlock()
 	h.mu.Lock()
-	violations := len(h.violations)
+	violations, refused := len(h.violations), counts(h.refused)
 	h.mu.Unlock()
 	fmt.Fprintf(h.out, "%s: workers killed %d (%d before their first update), exited %d; promagg started %d, killed %d (%d at a sign of a fold)\n",
 		time.Since(h.began).Round(time.Second), kills, unready, exits, started, dkills, folding)
-	fmt.Fprintf(h.out, "   folds at least %.0f, files folded %.0f, expired %.0f, failed rounds %.0f; scrapes answered %d, refused %d; violations %d\n",
+	fmt.Fprintf(h.out, "   folds at least %.0f, files folded %.0f, expired %.0f, failed rounds %.0f; scrapes answered %d, refused: %s; violations %d\n",
 		self["promagg_folds_total"], self["promagg_folded_files_total"], self["promagg_expired_files_total"], self["promagg_fold_failures_total"],
-		h.answered.Load(), h.refused.Load(), violations)
+		h.answered.Load(), cmp.Or(refused, "none"), violations)
 	if n := f.backlog.held.Load(); n > 0 {
 		fmt.Fprintf(h.out, "   workers held back %d times, until the files of dead ones were folded\n", n)
 	}
-	var said []string
-	for _, msg := range slices.Sorted(maps.Keys(says)) {
-		said = append(said, fmt.Sprintf("%d × %s", says[msg], msg))
+	if said := counts(says); said != "" {
+		fmt.Fprintf(h.out, "   promagg warned: %s\n", said)
 	}
-	if len(said) > 0 {
-		fmt.Fprintf(h.out, "   promagg warned: %s\n", strings.Join(said, "; "))
+}
+
+// counts are how often there was what.
+func counts(of map[string]int) string {
+	var list []string
+	for _, what := range slices.Sorted(maps.Keys(of)) {
+		list = append(list, fmt.Sprintf("%d × %s", of[what], what))
 	}
+	return strings.Join(list, ", ")
 }

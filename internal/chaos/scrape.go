@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/promagg/promagg/internal/mmapfile"
 )
 
 // scraper asks promaggs for their metrics.
@@ -46,6 +50,20 @@ type statusError struct {
 }
 
 func (e statusError) Error() string { return fmt.Sprintf("status %d: %.200s", e.code, e.text) }
+
+// refusal says in a few words why a scrape was not answered.
+func refusal(err error) string {
+	var status statusError
+	switch {
+	case errors.As(err, &status):
+		return status.Error()
+	case mmapfile.Refused(err):
+		return "nobody listens"
+	case os.IsTimeout(err):
+		return "no answer in time"
+	}
+	return "cut off"
+}
 
 // parse reads an exposition into values by what stands before them in a line.
 func parse(body string) (map[string]float64, error) {
