@@ -111,7 +111,9 @@ dist-check: ## Make all of that twice, and compare
 	scripts/dist-check.sh
 
 # As root. With ROOT=DIR, a system that debootstrap has made, it need not be made anew.
-trial: deb ## Try package, units, gunicorn, TLS and remote write in a fresh Debian 12
+trial: ## Try package, units, gunicorn, TLS and remote write in a fresh Debian 12
+	@scripts/setup.sh trial
+	@$(MAKE) --no-print-directory deb
 	scripts/trial.sh "$$(ls -t dist/promagg_*_amd64.deb | head -1)" $(ROOT)
 
 clean: ## Remove what was built

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the demo and the tests need from the distribution, and nothing
-# when it is all there already.
+# Installs what the demo, the tests and the trial need from the distribution, and
+# nothing when it is all there already.
 #
-#   scripts/setup.sh [demo|test]...      (default: test, which includes demo)
+#   scripts/setup.sh [demo|test|trial]...      (default: test, which includes demo)
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -19,7 +19,7 @@ readonly gunicorn=/usr/bin/gunicorn
 say() { printf 'setup: %s\n' "$*" >&2; }
 
 usage() {
-  echo 'usage: scripts/setup.sh [demo|test]...' >&2
+  echo 'usage: scripts/setup.sh [demo|test|trial]...' >&2
   exit 2
 }
 
@@ -49,6 +49,11 @@ add_test() {
     gcc
     unshare mount mkfs.ext4 mkfs.btrfs tmux
   )
+}
+
+add_trial() {
+  packages+=(debootstrap)
+  programs+=(debootstrap)
 }
 
 check_go() {
@@ -157,15 +162,12 @@ check_programs() {
 }
 
 if (($# == 0)); then set -- test; fi
-with_test=false
 for group in "$@"; do
   case $group in
-    demo) ;;
-    test) with_test=true ;;
+    demo | test | trial) "add_$group" ;;
     *) usage ;;
   esac
 done
-if $with_test; then add_test; else add_demo; fi
 
 status=0
 check_go || status=1
