@@ -18,7 +18,7 @@ type Step struct {
 	From, To string // names; To only where there is a new one
 }
 
-// Folder has the right to fold a directory. It is one goroutine's.
+// Folder has the right to fold a directory. It is one goroutine's, but for Holds.
 type Folder struct {
 	path string
 	dir  *mmapfile.Directory
@@ -56,10 +56,11 @@ func (f *Folder) Holds(id mmapfile.FileID) bool { return f.dir.ID() == id && f.l
 var ErrUnlocked = fmt.Errorf("%s was deleted or replaced; whoever makes it anew folds the directory", mmapfile.LockName)
 
 // Locked calls do while nobody who locks the directory for listing it sees what do
-// changes. Without the right to fold it does not: whoever has it now knows nothing of
+// changes. It waits for nobody, but returns an error that wraps [mmapfile.ErrBusy] where
+// somebody lists it. Without the right to fold it does not: whoever has it now knows nothing of
 // what do is about to change, and does not change anything itself before do is done.
 func (f *Folder) Locked(do func() error) error {
-	if err := f.dir.LockEntries(); err != nil {
+	if err := f.dir.LockEntries(0); err != nil {
 		return err
 	}
 	if !f.lock.Held() {

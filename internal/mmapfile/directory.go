@@ -92,14 +92,11 @@ func (d *Directory) Create(name string, mode fs.FileMode) (*os.File, error) {
 // Sync makes lasting what was done to the entries so far.
 func (d *Directory) Sync() error { return d.f.Sync() }
 
-// entriesMost bounds how long the lock of a directory is waited for to change entries. It
-// is held for as long as a listing takes, or some renames, but by somebody who means harm.
-const entriesMost = 2 * time.Second
-
 // LockEntries keeps those away who call [LockListing], until UnlockEntries: so that
-// nobody sees half of what belongs together. It returns [ErrBusy] where somebody
-// does not let go.
-func (d *Directory) LockEntries() error { return lockSoon(d.f, true, entriesMost) }
+// nobody sees half of what belongs together. It returns [ErrBusy] after about most, where
+// somebody does not let go: the lock is held for as long as a listing takes, or some
+// renames, but by who means harm.
+func (d *Directory) LockEntries(most time.Duration) error { return lockSoon(d.f, true, most) }
 
 // UnlockEntries ends what LockEntries has begun.
 func (d *Directory) UnlockEntries() error { return unlock(d.f) }

@@ -20,39 +20,33 @@ const atOnce = 64
 const letIn = 3 * mmapfile.LockPause
 
 // locked calls do with the lock of the Dir, while nobody who lists the directory sees what
-// do changes. It does not make others wait for what a snapshot takes: they list the
-// directory in spite of a lock that is held for too long. Where all snapshots take that
-// long, it does at last: else nothing would ever be folded.
+// do changes. It waits for who lists it, and for a snapshot, but with neither of both locks
+// held: nobody else has to wait for that. It returns [mmapfile.ErrBusy] where somebody does
+// not let go.
 func (w *folder) locked(do func() error) error {
-	for tries := 20; ; tries-- {
-		late := false
-		err := w.f.Locked(func() error {
-			begun := time.Now()
-			w.d.mu.Lock()
-			defer w.d.mu.Unlock()
-			if late = tries > 0 && time.Since(begun) > maxBusy/4; late {
-				return nil
-			}
-			return do()
-		})
-		if err != nil || !late {
+	try := func() error {
+		w.d.mu.Lock()
+		defer w.d.mu.Unlock()
+		return w.f.Locked(do)
+	}
+	for waited := time.Duration(0); ; waited += mmapfile.LockPause {
+		if err := try(); !errors.Is(err, mmapfile.ErrBusy) || waited >= maxBusy {
 			return err
 		}
-		time.Sleep(letIn)
+		time.Sleep(mmapfile.LockPause)
 	}
 }
 
 // inChunks is locked for a few of many files at a time.
 func (w *folder) inChunks(files []*file, do func([]*file) error) error {
-	for i, some := 0, files; len(some) > 0; i++ {
-		if i > 0 {
-			time.Sleep(letIn)
-		}
-		n := min(atOnce, len(some))
-		if err := w.locked(func() error { return do(some[:n]) }); err != nil {
+	for len(files) > 0 {
+		some := files[:min(atOnce, len(files))]
+		if err := w.locked(func() error { return do(some) }); err != nil {
 			return err
 		}
-		some = some[n:]
+		if files = files[len(some):]; len(files) > 0 {
+			time.Sleep(letIn)
+		}
 	}
 	return nil
 }

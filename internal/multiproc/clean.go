@@ -64,7 +64,7 @@ func remove(path string, dryRun, force bool, which func(string, mmapfile.Name) b
 	defer dir.Close()
 	// While it is locked no promagg gives files other names. Who does not let go of it is
 	// none.
-	if dir.LockEntries() == nil {
+	if dir.LockEntries(maxBusy) == nil {
 		defer dir.UnlockEntries()
 	}
 	entries, err := os.ReadDir(path)

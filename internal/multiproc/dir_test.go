@@ -321,7 +321,7 @@ func TestListingPutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer folding.Close()
-	if err := folding.LockEntries(); err != nil {
+	if err := folding.LockEntries(0); err != nil {
 		t.Fatal(err)
 	}
 	write(t, dir, "counter_2.db", "c_total", 2)

@@ -168,7 +168,7 @@ func TestRuleWhileAnotherFolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer folding.Close()
-	if err := folding.LockEntries(); err != nil {
+	if err := folding.LockEntries(0); err != nil {
 		t.Fatal(err)
 	}
 	hidden := filepath.Join(t.TempDir(), "counter_1.db")

@@ -338,7 +338,7 @@ func TestDirUntouched(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if err := d.LockEntries(); err != nil {
+	if err := d.LockEntries(0); err != nil {
 		t.Errorf("who folds has to wait: %v", err)
 	}
 	w.look() // and does not wait itself
