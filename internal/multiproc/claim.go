@@ -111,7 +111,11 @@ func (w *folder) knownLocked(archive mmapfile.Name) error {
 	case f.archive:
 		return nil
 	}
-	return fmt.Errorf("%s: %w; move it away to begin a new one", archive, cmp.Or(f.noArchive, mmapfile.ErrTrailer))
+	why := cmp.Or(f.noArchive, mmapfile.ErrTrailer)
+	if errors.Is(why, fs.ErrPermission) {
+		why = errors.New(why.Error()) // the file's own matter: not one of the directory
+	}
+	return fmt.Errorf("%s: %w; move it away to begin a new one", archive, why)
 }
 
 // takenLocked reports whether a name may not be used for a claim: a file has it, or

@@ -199,13 +199,14 @@ func (d *Dir) provesNothing() bool {
 	defer d.mu.Unlock()
 	some := false
 	for _, f := range d.order {
-		if f.f == nil || f.archive {
-			continue
-		}
-		if f.verdict.Err == nil && f.verdict.By != mmapfile.ProbeFlock {
+		switch {
+		case f.archive, f.f == nil && f.logged != fs.ErrPermission:
+			// Nobody's, or nobody could fold it.
+		case f.f != nil && f.verdict.Err == nil && f.verdict.By != mmapfile.ProbeFlock:
 			return false
+		default:
+			some = true
 		}
-		some = true
 	}
 	return some
 }

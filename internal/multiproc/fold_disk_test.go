@@ -251,6 +251,47 @@ func TestFoldForbidden(t *testing.T) {
 	l.wantAll(t, "readable")
 }
 
+// TestFoldUnreadable: what a promagg may not read keeps it from folding, and is none of
+// what is said where it may not write: an archive is a failure, as it may be mended, and
+// others' files are left to others to fold.
+func TestFoldUnreadable(t *testing.T) {
+	if !testpeer.IsNobody() {
+		dir := t.TempDir()
+		openToAll(t, dir)
+		for sub, base := range map[string]string{"archive": "counter_archived.db", "files": "counter_1.db"} {
+			sub = filepath.Join(dir, sub)
+			if err := errors.Join(os.Mkdir(sub, 0o777), os.Chmod(sub, 0o777)); err != nil {
+				t.Fatal(err)
+			}
+			archive(t, sub, base, "c_total", 1)
+			if err := os.Chmod(filepath.Join(sub, base), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		testpeer.AsNobody(t, dir)
+		return
+	}
+	d, log := open(t, "archive", mmapfile.ProbeAuto)
+	archive(t, "archive", "counter_2.db", "c_total", 2)
+	w := &folder{d: d}
+	defer w.close()
+	err := w.round(t.Context(), 1)
+	w.report(err)
+	if log.count("level=ERROR", "permission denied", "move it away") != 1 || log.count("can't be renamed") != 0 || d.Stats().Fold.Failed != 1 {
+		t.Errorf("%v, %+v; the log has\n%s", err, d.Stats().Fold, log)
+	}
+	wantNames(t, "archive", "counter_2.db", "counter_archived.db")
+
+	d, _ = open(t, "files", mmapfile.ProbeAuto)
+	w = &folder{d: d}
+	defer w.close()
+	for range 2 {
+		if err := w.round(t.Context(), 1); err != nil || d.Stats().Fold.Active {
+			t.Errorf("%v; it has kept the right to fold files that it can't read: %v", err, d.Stats().Fold.Active)
+		}
+	}
+}
+
 // TestFoldDiskFails: a disk that takes what is written and then can't keep it: the
 // draft can't be synced, or the filesystem gives up and is read-only from then on. No
 // draft takes an archive's place, and nothing is lost.
