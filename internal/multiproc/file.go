@@ -55,7 +55,7 @@ type file struct {
 // it can't be. It returns fs.ErrNotExist for one that is gone again, and what
 // [mmapfile.Exhausted] is about, which is not the file's fault.
 func (d *Dir) openLocked(f *file, info fs.FileInfo) error {
-	f.id = mmapfile.ID(info)
+	f.id, f.changed = mmapfile.ID(info), mmapfile.Changed(info)
 	if !info.Mode().IsRegular() {
 		// Not even opened: that alone may do something to a device.
 		d.damagedLocked(f, mmapfile.ErrNotRegular)
@@ -63,7 +63,7 @@ func (d *Dir) openLocked(f *file, info fs.FileInfo) error {
 		return nil
 	}
 	err := d.reopenLocked(f)
-	f.noArchive = err
+	f.noArchive = err // if it has the name of one
 	switch {
 	case err == nil:
 		if err := d.recognizeLocked(f, info); err != nil {

@@ -135,8 +135,7 @@ func (w *folder) open() (ok bool, err error) {
 	// listed. What that has must not be added to it again, nor a name be used for a claim
 	// that it says is deleted. So it has to be listed to its end, and before active says
 	// that nobody else changes names: who has just lost the right may be about to.
-	w.d.look(true)
-	if err := w.d.unlisted(); err != nil {
+	if err := w.d.relist(); err != nil {
 		w.close()
 		return false, err
 	}
@@ -147,16 +146,18 @@ func (w *folder) open() (ok bool, err error) {
 // errUnlisted is returned where the directory could not be listed to its end.
 var errUnlisted = errors.New("the directory could not be listed to its end")
 
-// unlisted returns an error if the last listing has come to none.
-func (d *Dir) unlisted() error {
+// relist lists the directory in any case, and returns an error unless that has come to its
+// end. Another look in between would tell of itself.
+func (d *Dir) relist() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	there := !d.closed && d.lookLocked(true)
 	switch {
 	case d.failure != nil:
 		return d.failure
 	case !d.seen.busy.IsZero():
 		return fmt.Errorf("%s: %w", d.opts.Path, mmapfile.ErrBusy)
-	case d.seen.stale, !d.seen.whole:
+	case !there, d.seen.stale, !d.seen.whole:
 		return errUnlisted
 	}
 	return nil

@@ -386,7 +386,7 @@ func (d *Dir) listedLocked(base string, ino uint64) error {
 	changed := mmapfile.Changed(info)
 	other := f != nil && f.archive && !changed.Equal(f.changed)
 	if f == nil || f.f == nil || f.anew || other || f.id != mmapfile.ID(info) {
-		fresh := &file{base: base, name: name, changed: changed}
+		fresh := &file{base: base, name: name}
 		if f != nil {
 			delete(d.files, base)
 			d.closeLocked(f)
