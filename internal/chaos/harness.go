@@ -92,6 +92,9 @@ func (h *harness) scrape(ctx context.Context, d *daemon) (got map[string]float64
 	body, err := h.scraper.fetch(ctx, d.url())
 	took = time.Since(begun)
 	h.fleet.endView(v)
+	if err == nil {
+		err = ctx.Err() // the run is over: workers end and nobody takes note of it
+	}
 	if err != nil {
 		h.refuse(refusal(err))
 		h.events.add("promagg %d: %v", d.n, err)
