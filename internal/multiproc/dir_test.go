@@ -306,6 +306,20 @@ func openToAll(t *testing.T, dir string) {
 	}
 }
 
+// lockEntries locks a directory as who folds it does.
+func lockEntries(t *testing.T, dir string) *mmapfile.Directory {
+	t.Helper()
+	folding, err := mmapfile.OpenDirectory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { folding.Close() })
+	if err := folding.LockEntries(0); err != nil {
+		t.Fatal(err)
+	}
+	return folding
+}
+
 // TestListingPutOff: while another process renames files, the directory is not listed
 // and what is known of it is served, but not for ever.
 func TestListingPutOff(t *testing.T) {
@@ -316,14 +330,7 @@ func TestListingPutOff(t *testing.T) {
 	write(t, dir, "counter_1.db", "c_total", 1)
 	want(t, "first", values(t, d), "c_total", 1)
 
-	folding, err := mmapfile.OpenDirectory(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer folding.Close()
-	if err := folding.LockEntries(0); err != nil {
-		t.Fatal(err)
-	}
+	folding := lockEntries(t, dir)
 	write(t, dir, "counter_2.db", "c_total", 2)
 	// As if the rename had shown neither name of it to a listing.
 	hidden := filepath.Join(t.TempDir(), "counter_1.db")

@@ -13,17 +13,20 @@ import (
 	"github.com/promagg/promagg/internal/testpeer"
 )
 
+// writeDead writes a file whose writer has ended.
+func writeDead(t *testing.T, dir, base, sample string, v float64) {
+	t.Helper()
+	w, _ := write(t, dir, base, sample, v)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestFoldUnknownArchive: as long as it can't be known what an archive includes, no file is
 // given a name that it may say is deleted: who comes to know it would not count the file.
 func TestFoldUnknownArchive(t *testing.T) {
 	dir := t.TempDir()
-	die := func(v float64) {
-		t.Helper()
-		w, _ := write(t, dir, "counter_5.db", "c_total", v)
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	die := func(v float64) { t.Helper(); writeDead(t, dir, "counter_5.db", "c_total", v) }
 	first, _ := open(t, dir, mmapfile.ProbeAuto)
 	die(1)
 	foldOnce(t, first) // of which the trailer has counter_5~1.db
@@ -64,13 +67,7 @@ func TestFoldUnlisted(t *testing.T) {
 // time once more than that: so somewhere between its looks.
 func testFoldUnlisted(t *testing.T, at int) {
 	dir := t.TempDir()
-	die := func(v float64) {
-		t.Helper()
-		w, _ := write(t, dir, "counter_5.db", "c_total", v)
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	die := func(v float64) { t.Helper(); writeDead(t, dir, "counter_5.db", "c_total", v) }
 	second, _ := open(t, dir, mmapfile.ProbeAuto)
 	second.opts.Fold.Retention = Forever
 	die(1)

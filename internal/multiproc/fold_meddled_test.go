@@ -569,14 +569,7 @@ func TestFoldRightLost(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, mmapfile.LockName)); err != nil {
 		t.Fatal(err)
 	}
-	another, err := mmapfile.OpenDirectory(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer another.Close()
-	if err := another.LockEntries(0); err != nil {
-		t.Fatal(err)
-	}
+	lockEntries(t, dir)
 	if err := os.Rename(filepath.Join(dir, "counter_1.db"), filepath.Join(t.TempDir(), "counter_1.db")); err != nil {
 		t.Fatal(err)
 	}

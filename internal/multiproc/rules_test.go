@@ -163,14 +163,7 @@ func TestRuleWhileAnotherFolds(t *testing.T) {
 	write(t, dir, "counter_2.db", "c_total", 2)
 	want(t, "at first", values(t, d), "c_total", 3)
 
-	folding, err := mmapfile.OpenDirectory(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer folding.Close()
-	if err := folding.LockEntries(0); err != nil {
-		t.Fatal(err)
-	}
+	folding := lockEntries(t, dir)
 	hidden := filepath.Join(t.TempDir(), "counter_1.db")
 	if err := os.Rename(filepath.Join(dir, "counter_1.db"), hidden); err != nil {
 		t.Fatal(err)
